@@ -1,0 +1,62 @@
+"""gradflow: the gradient flow of any JAX model, to a tolerance that means what it says."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import analysis as analysis
+    from . import plotting as plotting
+    from . import solvers as solvers
+    from . import tasks as tasks
+    from .flow import FAILURES as FAILURES
+    from .flow import RESULTS as RESULTS
+    from .flow import Progress as Progress
+    from .flow import Stop as Stop
+    from .flow import solve as solve
+    from .observables import Event as Event
+    from .observables import Observable as Observable
+    from .observables import Snapshot as Snapshot
+    from .problem import Problem as Problem
+    from .save_times import Explicit as Explicit
+    from .save_times import Linear as Linear
+    from .save_times import Logarithmic as Logarithmic
+    from .storage import Run as Run
+    from .storage import load as load
+    from .trajectory import Trajectory as Trajectory
+    from .trajectory import Variable as Variable
+
+__version__ = "0.1.0"
+
+# Imported when first asked for, so that `gradflow --help` does not wait for JAX.
+_ROOMS = ("analysis", "plotting", "solvers", "tasks")
+_HOMES = {
+    "FAILURES": "flow",
+    "RESULTS": "flow",
+    "Progress": "flow",
+    "Stop": "flow",
+    "solve": "flow",
+    "Event": "observables",
+    "Explicit": "save_times",
+    "Linear": "save_times",
+    "Logarithmic": "save_times",
+    "Observable": "observables",
+    "Snapshot": "observables",
+    "Problem": "problem",
+    "Run": "storage",
+    "load": "storage",
+    "Trajectory": "trajectory",
+    "Variable": "trajectory",
+}
+__all__ = ["__version__", *_ROOMS, *_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return import_module(f".{name}", __name__)
+    if name in _HOMES:
+        return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

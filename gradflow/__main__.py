@@ -1,0 +1,5 @@
+"""``python -m gradflow``."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,66 @@
+"""How a run looks in a terminal, and in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from .flow import Progress as Report
+
+_LOG_SECONDS = 10.0  # between the plain lines off a terminal
+
+
+class Display:
+    """A progress bar on a terminal, a plain line now and then elsewhere; always on stderr."""
+
+    def __init__(self, quiet: bool) -> None:
+        console = Console(stderr=True)
+        self._quiet = quiet
+        self._bar = None
+        if console.is_terminal and not quiet:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TaskProgressColumn(),
+                TimeRemainingColumn(),
+                console=console,
+                transient=True,
+            )
+            self._task = self._bar.add_task("compiling", total=1.0)
+        self._last_line = time.monotonic()
+
+    def __enter__(self) -> Display:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, report: Report) -> None:
+        """Show how far the run is."""
+        if self._bar is not None:
+            self._bar.update(
+                self._task, completed=report.time / report.t1, description=_line(report)
+            )
+        elif not self._quiet and time.monotonic() - self._last_line >= _LOG_SECONDS:
+            self._last_line = time.monotonic()
+            print(_line(report), file=sys.stderr, flush=True)
+
+
+def _line(report: Report) -> str:
+    loss = "" if report.loss is None else f", loss {report.loss:.4g}"
+    return (
+        f"t = {report.time:.4g} of {report.t1:g}{loss}, step {report.step:.2g}, "
+        f"{report.gradient_evaluations} gradients"
+    )

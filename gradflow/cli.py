@@ -1,0 +1,176 @@
+"""The command line. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from . import __version__
+
+if TYPE_CHECKING:
+    from .config import Config
+
+OK, BAD_USAGE, NUMERICS_FAILED, INTERRUPTED = 0, 2, 3, 130
+
+_CONFIG = click.argument("config", type=click.Path(path_type=Path))
+_OVERRIDES = click.argument("overrides", nargs=-1, metavar="[key.path=value ...]")
+_RUN = click.argument("run", metavar="DIR", type=click.Path(path_type=Path))
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="gradflow")
+def main() -> None:
+    """Gradient flow of JAX models, to a tolerance that means what it says."""
+
+
+@main.command()
+@_CONFIG
+@_OVERRIDES
+@click.option("--output", type=click.Path(path_type=Path), help="Directory of the run.")
+@click.option("--overwrite", is_flag=True, help="Replace a run that is there already.")
+@click.option("--quiet", is_flag=True, help="No progress.")
+def solve(
+    config: Path, overrides: tuple[str, ...], output: Path | None, overwrite: bool, quiet: bool
+) -> None:
+    """Integrate what CONFIG describes; keep the run and print where it is.
+
+    Any value of the file can be set from here, e.g. flow.rtol=1e-8. The run lands in the config's
+    `output`, or else in runs/NAME with the config file's name.
+    """
+    loaded = _load(config, overrides)
+    directory = output or Path(loaded.output or Path("runs") / config.stem)
+    interrupted = _Interrupt()
+    _set_precision(loaded)
+
+    from . import experiment
+    from ._console import Display
+    from .flow import FAILURES, RESULTS
+    from .storage import StorageError
+
+    try:
+        with Display(quiet) as display:
+            trajectory = experiment.run(
+                loaded,
+                directory,
+                overwrite=overwrite,
+                command=shlex.join(["gradflow", *sys.argv[1:]]),
+                progress=display.update,
+                cancelled=interrupted,
+            )
+    except StorageError as error:
+        _fail(str(error))
+    click.echo(str(directory))
+    if trajectory.result == "cancelled":
+        _say(f"interrupted at t = {trajectory.final_time:.6g}; what was computed is kept")
+        sys.exit(INTERRUPTED)
+    if trajectory.result in FAILURES:
+        _say(f"failed at t = {trajectory.final_time:.6g}: {RESULTS[trajectory.result]}")
+        sys.exit(NUMERICS_FAILED)
+    if not quiet:
+        _say(_headline(loaded, trajectory))
+
+
+@main.command()
+@_RUN
+def plot(run: Path) -> None:
+    """Draw the figures of the run in DIR again, from what was recorded."""
+    from . import experiment
+    from .config import ConfigError
+    from .storage import StorageError
+
+    try:
+        written = experiment.replot(run)
+    except (StorageError, ConfigError) as error:
+        _fail(str(error))
+    for path in written:
+        click.echo(str(path))
+
+
+@main.command()
+@_CONFIG
+@_OVERRIDES
+def validate(config: Path, overrides: tuple[str, ...]) -> None:
+    """Check CONFIG; print it with every default written out."""
+    from .config import dump
+
+    click.echo(dump(_load(config, overrides)), nl=False)
+
+
+@main.command()
+def schema() -> None:
+    """Print the JSON schema of a config, for editors."""
+    import json
+
+    from .config import schema
+
+    click.echo(json.dumps(schema(), indent=2))
+
+
+@main.command()
+def doctor() -> None:
+    """Show what this machine offers: versions, devices, precision, threads."""
+    from .doctor import examine
+
+    for line in examine():
+        click.echo(line)
+
+
+def _load(config: Path, overrides: tuple[str, ...]) -> Config:
+    from .config import ConfigError, load
+
+    try:
+        return load(config, overrides)
+    except ConfigError as error:
+        _fail(str(error))
+
+
+def _set_precision(config: Config) -> None:
+    """Before any array exists: afterwards it would be too late."""
+    import jax
+
+    jax.config.update("jax_enable_x64", config.precision == "float64")
+
+
+def _headline(config: Config, trajectory) -> str:
+    stats = trajectory.stats
+    said = [f"t = {trajectory.final_time:.6g}"]
+    if len(trajectory.get("loss", ())):
+        said.append(f"loss {trajectory['loss'][-1]:.4g}")
+    said.append(f"{stats['gradient_evaluations']} gradient evaluations with {stats['solver']}")
+    for name, time in config.problem.phases(trajectory).items():
+        said.append(f"{name} not reached" if time is None else f"{name} = {time:.4g}")
+    said.append(f"{stats['wall_seconds']:.2f} s after {stats['compile_seconds']:.2f} s compiling")
+    return ", ".join(said)
+
+
+class _Interrupt:
+    """Ctrl-C asks the run to end and be kept; a second one ends the process."""
+
+    def __init__(self) -> None:
+        self._asked = False
+        signal.signal(signal.SIGINT, self._ask)
+        signal.signal(signal.SIGTERM, self._ask)
+
+    def _ask(self, number: int, frame: object) -> None:
+        del frame
+        if self._asked:
+            sys.exit(128 + number)
+        self._asked = True
+        _say("interrupted: finishing the step and keeping the run (again to quit at once)")
+
+    def __call__(self) -> bool:
+        return self._asked
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def _fail(text: str) -> NoReturn:
+    _say(text)
+    sys.exit(BAD_USAGE)

@@ -1,0 +1,185 @@
+"""From a configuration to a stored run with its figures."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import numpy as np
+
+from . import flow, plotting, storage
+from .config import Config, dump
+from .config import load as load_config
+from .flow import Progress
+from .tasks import Task
+from .trajectory import Trajectory
+
+_PACKAGES = ("gradflow", "jax", "jaxlib", "diffrax", "equinox", "optax", "numpy", "xarray")
+
+
+def run(
+    config: Config,
+    directory: Path,
+    *,
+    overwrite: bool = False,
+    command: str = "",
+    progress: Callable[[Progress], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Trajectory:
+    """Do what `config` says and keep everything in `directory`.
+
+    Whatever ends the run, the directory holds all that was computed until then.
+
+    Args:
+        config: what to do; its `precision` must already be JAX's.
+        directory: new, or a run to be replaced.
+        overwrite: whether a run may be replaced.
+        command: how this was called, for the manifest.
+        progress: as in `gradflow.solve`.
+        cancelled: as in `gradflow.solve`.
+
+    Returns:
+        The flow's trajectory.
+
+    Raises:
+        StorageError: the directory cannot be used.
+    """
+    storage.create(directory, overwrite)
+    began = datetime.now(UTC)
+    storage.write(directory / storage.CONFIG, dump(config).encode())
+    manifest = _manifest(config, command, began)
+    storage.write_json(directory / storage.MANIFEST, manifest)
+
+    # Half a second of imports that compilation leaves the time for.
+    warmer = threading.Thread(target=_import_ahead, args=(config.figures,), daemon=True)
+    warmer.start()
+    problem = config.problem.build(jax.random.key(config.seed))
+    trajectory = flow.solve(problem, **_arguments(config), progress=progress, cancelled=cancelled)
+    warmer.join()
+
+    storage.write_trajectory(directory / storage.FLOW, trajectory)
+    storage.write_arrays(directory / storage.FINAL, _named_arrays(trajectory.final_params))
+    summary = summarise(config.problem, trajectory)
+    storage.write_json(directory / storage.SUMMARY, summary)
+    if config.figures:
+        draw(config.problem, trajectory, directory)
+    manifest["ended"] = datetime.now(UTC).isoformat(timespec="seconds")
+    storage.write_json(directory / storage.MANIFEST, manifest)
+    return trajectory
+
+
+def replot(directory: Path) -> list[Path]:
+    """Draw a stored run's figures again, from what was recorded.
+
+    Returns:
+        The files written.
+
+    Raises:
+        StorageError: there is no such run, or it is damaged.
+        ConfigError: its configuration is not valid any more.
+    """
+    stored = storage.load(directory)
+    if "flow" not in stored.trajectories:
+        raise storage.StorageError(f"{directory} has no {storage.FLOW} to draw")
+    return draw(load_config(stored.config).problem, stored.flow, directory)
+
+
+def draw(task: Task, trajectory: Trajectory, directory: Path) -> list[Path]:
+    """The task's figures, as PNG and PDF.
+
+    Returns:
+        The files written.
+    """
+    folder = directory / storage.FIGURES
+    folder.mkdir(exist_ok=True)
+    phases = task.phases(trajectory)
+    written = []
+    for figure in task.figures:
+        for kind, content in plotting.render(figure, trajectory, phases).items():
+            path = folder / f"{figure.name}.{kind}"
+            storage.write(path, content)
+            written.append(path)
+    return written
+
+
+def summarise(task: Task, trajectory: Trajectory) -> dict[str, Any]:
+    """The headline numbers; a key whose part has nothing to say is absent."""
+    residual = trajectory.get("energy_residual")
+    summary: dict[str, Any] = {
+        "flow": {
+            "t1": trajectory.final_time,
+            **({"loss": trajectory["loss"][-1]} if len(trajectory.get("loss", ())) else {}),
+            **trajectory.stats,
+            "result": trajectory.result,
+        },
+        "phases": task.phases(trajectory),
+        "invariants": {
+            **(
+                {"energy_identity": np.nanmax(np.abs(residual[1:]))}
+                if residual is not None and len(residual) > 1
+                else {}
+            ),
+            **task.invariants(trajectory),
+        },
+    }
+    return {key: part for key, part in summary.items() if part}
+
+
+def _arguments(config: Config) -> dict[str, Any]:
+    """The fields of the flow's spec, as `solve` takes them."""
+    return {name: getattr(config.flow, name) for name in type(config.flow).model_fields}
+
+
+def _named_arrays(params: Any) -> dict[str, np.ndarray]:
+    leaves = jax.tree_util.tree_leaves_with_path(eqx.filter(params, eqx.is_array))
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf)
+        for path, leaf in leaves
+    }
+
+
+def _import_ahead(figures: bool) -> None:
+    import netCDF4  # noqa: F401
+    import xarray  # noqa: F401
+
+    if figures:
+        import matplotlib.backends.backend_agg
+        import matplotlib.backends.backend_pdf
+        import matplotlib.figure  # noqa: F401
+
+
+def _manifest(config: Config, command: str, began: datetime) -> dict[str, Any]:
+    device = jax.devices()[0]
+    return {
+        "command": command,
+        "versions": {"python": platform.python_version()}
+        | {name: version(name) for name in _PACKAGES},
+        "device": {"platform": device.platform, "kind": device.device_kind},
+        "machine": platform.platform(),
+        "precision": config.precision,
+        "seed": config.seed,
+        "commit": _commit(),
+        "began": began.isoformat(timespec="seconds"),
+    }
+
+
+def _commit() -> str | None:
+    """The commit of gradflow's own checkout, where it runs from one."""
+    here = Path(__file__).resolve().parent
+    if not (here.parent / ".git").exists():
+        return None
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=5
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,430 @@
+"""`solve`: integrate a problem's flow to a tolerance and record it on the way."""
+
+from __future__ import annotations
+
+import time as clock
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PyTree
+from pydantic import Field, ValidationError, model_validator
+
+from ._spec import Spec
+from .analysis import energy_residual
+from .fields import FIELDS, GradientFlow, OwnField
+from .observables import Event, Observable, Recorder, StackedRecorder, as_variables, recorded
+from .problem import Problem
+from .save_times import Logarithmic, SaveTimes
+from .solvers import (
+    SOLVERS,
+    CountedField,
+    Counter,
+    DistanceController,
+    UnrolledRungeKutta,
+    build,
+    stepping,
+)
+from .solvers.stepping import Carry, Limits, Stepper
+from .trajectory import TIME, Trajectory, Variable
+
+# Why a run ended, and what to do about it where it should not have.
+RESULTS = {
+    "end_time": "reached t1",
+    "gradient_norm": "the gradient norm fell to its limit",
+    "loss": "the loss fell to its limit",
+    "wall_time": "the wall time allowed was used up",
+    "cancelled": "it was interrupted",
+    "step_limit": "it took max_steps steps; raise max_steps, loosen rtol, or ask for a shorter t1",
+    "step_underflow": (
+        "no step was small enough: the loss or its gradient is not finite or not smooth beyond "
+        "this time; look at the loss there, or stop before it"
+    ),
+    "not_finite": (
+        "the gradient is not finite at the initial parameters; look at the loss and the data there"
+    ),
+}
+FAILURES = ("step_limit", "step_underflow", "not_finite")
+_OUTCOMES = {
+    stepping.END_TIME: "end_time",
+    stepping.GRADIENT_NORM: "gradient_norm",
+    stepping.LOSS: "loss",
+    stepping.STEP_LIMIT: "step_limit",
+    stepping.STEP_UNDERFLOW: "step_underflow",
+}
+
+# The host looks in this often: to report, to stop, to be interrupted.
+_CHUNK_SECONDS = 0.2
+# An error below this many roundings of the distance travelled cannot be had.
+_ROUNDINGS = 100
+
+
+class Stop(Spec):
+    """When a run ends before t1: as soon as any of these holds, looked at after every step.
+
+    Attributes:
+        gradient_norm: |grad L| is at most this.
+        relative_gradient_norm: |grad L| is at most this times its value at the start.
+        loss: the loss is at most this.
+        wall_seconds: this much wall time has passed since the first step, compilation apart.
+    """
+
+    gradient_norm: Annotated[float, Field(gt=0)] | None = None
+    relative_gradient_norm: Annotated[float, Field(gt=0, lt=1)] | None = None
+    loss: float | None = None
+    wall_seconds: Annotated[float, Field(gt=0)] | None = None
+
+
+SolverName = Literal["auto", *SOLVERS]  # pyright: ignore[reportInvalidTypeForm]
+FieldName = Literal[*FIELDS]  # pyright: ignore[reportInvalidTypeForm]
+
+
+_NEVER = Stop()
+_SAVE = Logarithmic()
+
+
+class FlowSpec(Spec):
+    """What `solve` does, as far as a configuration file can say it.
+
+    Attributes:
+        t1: end time; gradient descent with learning rate eta is at t = eta * step.
+        rtol: bounds the error of the trajectory relative to the distance travelled.
+        solver: an explicit or implicit method by name; auto chooses by the tolerance.
+        field: what is followed.
+        save: when to record.
+        save_each: other save times for single observables, by name.
+        stop: when to end before t1.
+        max_steps: attempted steps after which the run counts as failed.
+    """
+
+    t1: Annotated[float, Field(gt=0)]
+    rtol: Annotated[float, Field(gt=0, lt=1)] = 1e-4
+    solver: SolverName = "auto"
+    field: FieldName = "gradient"
+    save: SaveTimes = _SAVE
+    save_each: dict[str, SaveTimes] = Field(default_factory=dict)
+    stop: Stop = _NEVER
+    max_steps: Annotated[int, Field(gt=0, lt=2**31)] = 100_000
+
+    @model_validator(mode="after")
+    def _save_times_fit(self) -> FlowSpec:
+        for save in (self.save, *self.save_each.values()):
+            save.build(self.t1)
+        return self
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is: what `solve` reports after every chunk of steps."""
+
+    time: float
+    t1: float
+    loss: float | None
+    step: float
+    accepted: int
+    rejected: int
+    gradient_evaluations: int
+
+
+def solve(
+    problem: Problem,
+    *,
+    t1: float,
+    rtol: float = 1e-4,
+    solver: str | diffrax.AbstractSolver = "auto",
+    field: str = "gradient",
+    observables: Sequence[Observable] | Mapping[str, Callable[[Any, Any, Any], Array]] = (),
+    save: SaveTimes = _SAVE,
+    save_each: Mapping[str, SaveTimes] | None = None,
+    stop: Stop = _NEVER,
+    max_steps: int = 100_000,
+    progress: Callable[[Progress], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Trajectory:
+    """Integrate d params/dt = -grad L, or any other field, from t = 0 to `t1`.
+
+    The run is compiled once for its shapes; values of `t1`, `rtol`, `stop`, the save times and
+    the data may change without compiling again. Where it is cut into chunks for `progress` does
+    not change a single step.
+
+    Args:
+        problem: the loss or vector field, where it starts and what it sees.
+        t1: end time. Gradient descent with learning rate eta is at t = eta * step.
+        rtol: bounds the error of the trajectory, |params(t) - exact|_2 relative to the distance
+            |exact - params(0)|_2 travelled.
+        solver: ``"auto"``, a name in `gradflow.solvers.SOLVERS`, or any `diffrax.AbstractSolver`
+            with an error estimate. ``"auto"`` takes an explicit method by the tolerance.
+        field: a name in `gradflow.fields.FIELDS`; a problem given as a vector field follows that.
+        observables: recorded beside the loss, the gradient norm, the distance travelled, the
+            energy dissipated and the problem's own: `Observable` objects, or functions
+            ``(t, params, data)`` by name.
+        save: when to record: `Linear`, `Logarithmic` or `Explicit`.
+        save_each: other save times for single observables, by name.
+        stop: when to end before `t1`.
+        max_steps: attempted steps after which the run counts as failed.
+        progress: called now and then with how far the run is.
+        cancelled: called now and then; the run ends when it returns true.
+
+    Returns:
+        The trajectory up to the end, whatever ended it: ``result`` is a key of `RESULTS`, and a
+        failure of the numerics one of `FAILURES`.
+
+    Raises:
+        ValueError: an argument is out of range, or `rtol` is below what the dtype can hold.
+        TypeError: the problem has no loss where one is needed.
+    """
+    spec = _check(
+        t1=t1, rtol=rtol, solver=solver, field=field, save=save,
+        save_each=dict(save_each or {}), stop=stop, max_steps=max_steps,
+    )  # fmt: skip
+    check_tolerance(rtol, problem.dtype)
+    plan = _plan(problem, spec, solver, recorded(problem, observables))
+    # Full precision in matrix products, which accelerators otherwise round to fewer digits
+    # than any tolerance asks for.
+    with jax.default_matmul_precision("highest"):
+        return _run(problem, spec, plan, progress, cancelled)
+
+
+def _check(**fields: Any) -> FlowSpec:
+    """The arguments as a spec; a solver object passes in place of its name."""
+    if isinstance(fields["solver"], diffrax.AbstractSolver):
+        fields["solver"] = "auto"
+    try:
+        return FlowSpec(**fields)
+    except ValidationError as error:
+        faults = (
+            f"{'.'.join(map(str, fault['loc']))} = {fault['input']!r}: {fault['msg']}"
+            for fault in error.errors()
+        )
+        raise ValueError("; ".join(faults)) from None
+
+
+def check_tolerance(rtol: float, dtype: Any) -> None:
+    """Refuse a tolerance that parameters of `dtype` cannot hold.
+
+    Raises:
+        ValueError: naming both, and the way out.
+    """
+    least = _ROUNDINGS * float(np.finfo(dtype).eps)
+    if rtol < least:
+        remedy = "raise rtol"
+        if np.dtype(dtype) == np.float32:
+            remedy += (
+                ", or use float64: precision: float64 in a config, in Python "
+                "jax.config.update('jax_enable_x64', True) before any array exists"
+            )
+        raise ValueError(
+            f"rtol = {rtol:g} is below {least:.2g}, the least that {np.dtype(dtype)} parameters "
+            f"can hold; {remedy}"
+        )
+
+
+class _Plan(eqx.Module):
+    """A run as the compiled loop takes it."""
+
+    stepper: Stepper
+    save_times: tuple[Array, ...]
+    groups: tuple[tuple[Observable, ...], ...] = eqx.field(static=True)
+    axes: tuple[str, ...] = eqx.field(static=True)
+    solver: str = eqx.field(static=True)
+    counter: Counter | None = eqx.field(static=True)
+
+
+def _plan(
+    problem: Problem,
+    spec: FlowSpec,
+    solver: str | diffrax.AbstractSolver,
+    observables: tuple[Observable, ...],
+) -> _Plan:
+    if problem.has_loss:
+        field = FIELDS[spec.field](problem.bare())
+    elif spec.stop.loss is None:
+        field = OwnField(problem.bare())
+    else:
+        raise TypeError("stop.loss needs a loss, and this problem is a vector field")
+
+    name, solver = build(solver, spec.rtol)
+    counter = None
+    vector_field: Any = field
+    if isinstance(solver, UnrolledRungeKutta):
+        evaluations = solver.step_evaluations
+    else:
+        counter, evaluations = Counter(), 0
+        vector_field = CountedField(field, counter)
+
+    each = dict.fromkeys(o.name for o in observables)
+    for key in spec.save_each:
+        if key not in each:
+            raise ValueError(f"save_each: no observable {key!r}; there are {', '.join(each)}")
+    groups = [tuple(o for o in observables if o.name not in spec.save_each)]
+    axes, times = [TIME], [spec.save]
+    for observable in observables:
+        if observable.name in spec.save_each:
+            groups.append((observable,))
+            axes.append(f"{TIME}_{observable.name}")
+            times.append(spec.save_each[observable.name])
+
+    def recorder(watched: Sequence[Observable] | Sequence[Event]) -> Recorder:
+        functions = tuple(each.function for each in watched)
+        return Recorder(problem.bare(), field, problem.params, functions)
+
+    stop = spec.stop
+    stepper = Stepper(
+        term=diffrax.ODETerm(vector_field),
+        solver=solver,
+        controller=DistanceController(
+            jnp.asarray(spec.rtol, problem.dtype), problem.params, field.measured
+        ),
+        step_evaluations=evaluations,
+        measured=field.measured,
+        recorders=tuple(map(recorder, groups)),
+        watch=StackedRecorder(recorder(problem.events)) if problem.events else None,
+        loss=_StateLoss(problem.bare(), field) if stop.loss is not None else None,
+        check_slope=(stop.gradient_norm, stop.relative_gradient_norm) != (None, None),
+    )
+    return _Plan(
+        stepper,
+        tuple(jnp.asarray(t.build(spec.t1), problem.dtype) for t in times),
+        tuple(groups),
+        tuple(axes),
+        name,
+        counter,
+    )
+
+
+class _StateLoss(eqx.Module):
+    """The loss of a state, for the stop rule."""
+
+    problem: Problem
+    field: GradientFlow | OwnField
+
+    def __call__(self, state: PyTree, data: PyTree) -> Array:
+        return self.problem.loss(self.field.split(state)[0], data)
+
+
+def _run(
+    problem: Problem,
+    spec: FlowSpec,
+    plan: _Plan,
+    progress: Callable[[Progress], None] | None,
+    cancelled: Callable[[], bool] | None,
+) -> Trajectory:
+    stepper, stop = plan.stepper, spec.stop
+    followed: Any = stepper.term.vector_field
+    field: Any = followed.field if isinstance(followed, CountedField) else followed
+    began = clock.perf_counter()
+    t1 = jnp.asarray(spec.t1, problem.dtype)
+    carry = stepping.start(stepper, field.init(problem.params), plan.save_times, t1, problem.data)
+    norms = [stop.gradient_norm or -1.0]
+    if stop.relative_gradient_norm is not None:
+        norms.append(stop.relative_gradient_norm * float(carry.first_slope))
+    limits = Limits(
+        t1=t1,
+        max_steps=jnp.asarray(spec.max_steps, jnp.int32),
+        gradient_norm=jnp.asarray(max(norms), problem.dtype),
+        loss=jnp.asarray(0.0 if stop.loss is None else stop.loss, problem.dtype),
+    )
+
+    def go(carry: Carry, attempts: int) -> Carry:
+        kept = (stepper, plan.save_times, limits, problem.data, jnp.asarray(attempts, jnp.int32))
+        return jax.block_until_ready(stepping.advance(kept, carry))
+
+    carry = go(carry, 0)  # no step yet: this is the compilation
+    compiled = clock.perf_counter()
+    attempts = 8
+    result = None
+    while True:
+        before = clock.perf_counter()
+        carry = go(carry, attempts)
+        now = clock.perf_counter()
+        if progress is not None:
+            progress(_progress(carry, spec.t1, plan))
+        if int(carry.outcome) != stepping.RUNNING:
+            result = "not_finite" if not np.isfinite(carry.first_slope) else None
+            result = result or _OUTCOMES[int(carry.outcome)]
+            break
+        if stop.wall_seconds is not None and now - compiled >= stop.wall_seconds:
+            result = "wall_time"
+            break
+        if cancelled is not None and cancelled():
+            result = "cancelled"
+            break
+        attempts = int(np.clip(attempts * _CHUNK_SECONDS / (now - before), 1, 4 * attempts))
+    return _trajectory(problem, field, plan, carry, result, compiled - began, now - compiled)
+
+
+def _evaluations(carry: Carry, plan: _Plan) -> int:
+    return int(carry.evaluations) if plan.counter is None else plan.counter.read()
+
+
+def _progress(carry: Carry, t1: float, plan: _Plan) -> Progress:
+    loss = None
+    for group, records in zip(plan.groups, carry.records, strict=True):
+        for observable, values in zip(group, records.values, strict=True):
+            if observable.name == "loss" and int(records.filled) > 0:
+                loss = float(np.asarray(values)[int(records.filled) - 1])
+    return Progress(
+        time=float(carry.t),
+        t1=t1,
+        loss=loss,
+        step=float(carry.t_next - carry.t),
+        accepted=int(carry.accepted),
+        rejected=int(carry.rejected),
+        gradient_evaluations=_evaluations(carry, plan),
+    )
+
+
+def _trajectory(
+    problem: Problem,
+    field: GradientFlow | OwnField,
+    plan: _Plan,
+    carry: Carry,
+    result: str,
+    compile_seconds: float,
+    wall_seconds: float,
+) -> Trajectory:
+    variables: dict[str, Variable] = {}
+    coords: dict[str, np.ndarray] = {}
+    every_record, watched = jax.device_get((carry.records, carry.crossings))
+    for group, axis, records in zip(plan.groups, plan.axes, every_record, strict=True):
+        n = int(records.filled)
+        coords[axis] = np.asarray(records.times[:n], dtype=np.float64)
+        found, labels = as_variables(group, [rows[:n] for rows in records.values], axis)
+        variables |= found
+        coords |= labels
+    if "dissipated" in variables:
+        loss, dissipated = variables["loss"], variables["dissipated"]
+        times = coords[loss.dims[0]]
+        if loss.dims == dissipated.dims and times[:1] == 0:
+            variables["energy_residual"] = Variable(
+                energy_residual(loss.values, dissipated.values), loss.dims, "energy residual"
+            )
+    crossings, event_values = {}, {}
+    if watched is not None:
+        for i, event in enumerate(problem.events):
+            kept = min(int(watched.counts[i]), stepping.MAX_CROSSINGS)
+            rows = np.asarray(watched.rows[i, :kept], dtype=np.float64)
+            crossings[event.name] = rows[np.argsort(rows[:, 0], kind="stable")]
+            event_values[event.name] = float(watched.last[i])
+    return Trajectory(
+        variables=variables,
+        coords=coords,
+        final_time=float(carry.t),
+        final_params=problem.model(field.split(carry.state)[0]),
+        crossings=crossings,
+        event_values=event_values,
+        stats={
+            "gradient_evaluations": _evaluations(carry, plan),
+            "accepted": int(carry.accepted),
+            "rejected": int(carry.rejected),
+            "solver": plan.solver,
+            "wall_seconds": wall_seconds,
+            "compile_seconds": compile_seconds,
+        },
+        result=result,
+    )

@@ -1,0 +1,82 @@
+"""When something is recorded along a run."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from ._spec import Spec
+
+
+class Linear(Spec):
+    """Evenly spaced save times from 0 to t1, both included.
+
+    Attributes:
+        count: how many.
+    """
+
+    kind: Literal["linear"] = "linear"
+    count: Annotated[int, Field(ge=2)] = 200
+
+    def build(self, t1: float) -> np.ndarray:
+        """The save times, ascending, shape ``(count,)``."""
+        return np.linspace(0.0, t1, self.count)
+
+
+class Logarithmic(Spec):
+    """Time 0, then save times evenly spaced in log t from `start` to t1.
+
+    Attributes:
+        count: how many, time 0 included.
+        start: the first after time 0; t1 / 10,000 unless given.
+    """
+
+    kind: Literal["logarithmic"] = "logarithmic"
+    count: Annotated[int, Field(ge=3)] = 200
+    start: Annotated[float, Field(gt=0)] | None = None
+
+    def build(self, t1: float) -> np.ndarray:
+        """The save times, ascending, shape ``(count,)``.
+
+        Raises:
+            ValueError: `start` does not lie before `t1`.
+        """
+        start = t1 * 1e-4 if self.start is None else self.start
+        if start >= t1:
+            raise ValueError(f"start = {start:g} must lie before t1 = {t1:g}")
+        times = np.geomspace(start, t1, self.count - 1)
+        return np.concatenate([[0.0], times[:-1], [t1]])
+
+
+class Explicit(Spec):
+    """Save times as given.
+
+    Attributes:
+        times: ascending, from 0 on, none after t1.
+    """
+
+    kind: Literal["explicit"] = "explicit"
+    times: Annotated[list[float], Field(min_length=1)]
+
+    @field_validator("times")
+    @classmethod
+    def _ascending(cls, times: list[float]) -> list[float]:
+        if times[0] < 0 or any(b <= a for a, b in pairwise(times)):
+            raise ValueError("save times must be ascending, all different, and none below 0")
+        return times
+
+    def build(self, t1: float) -> np.ndarray:
+        """The save times, shape ``(len(times),)``.
+
+        Raises:
+            ValueError: a time lies after `t1`.
+        """
+        if self.times[-1] > t1:
+            raise ValueError(f"the save time {self.times[-1]:g} lies after t1 = {t1:g}")
+        return np.asarray(self.times, dtype=float)
+
+
+SaveTimes = Annotated[Linear | Logarithmic | Explicit, Field(discriminator="kind")]

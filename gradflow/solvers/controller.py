@@ -1,0 +1,131 @@
+"""Step sizes such that `rtol` bounds the error of the trajectory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import diffrax
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PyTree
+
+from .._linalg import tree_axpy, tree_norm, tree_sub
+
+
+def whole_state(state: PyTree) -> PyTree:
+    """The part of the state that is measured, when all of it is."""
+    return state
+
+
+class DistanceState(NamedTuple):
+    """What the controller remembers of the last steps."""
+
+    origin: PyTree  # None where the controller itself knows it
+    last_ratio: Float[Array, ""]
+    rejected: Bool[Array, ""]
+
+
+class DistanceController(diffrax.AbstractAdaptiveStepSizeController):
+    """Accepts a step when |error estimate|_2 <= rtol |y - y_0|_2, the distance travelled.
+
+    The trajectory's error at t is |y(t) - exact|_2 / |exact - y_0|_2, so a step's own error is
+    weighed in the units in which the whole error is. A norm that weighs each entry against its
+    own size and averages, as is usual, lets a vector of N entries err sqrt(N) times more, and
+    against |y| instead of the distance travelled from a random initialisation.
+
+    The step size follows a proportional-integral law (Gustafsson 1991; Hairer & Wanner 1996,
+    IV.2), h *= 0.9 r^(-0.7/k) r_last^(0.4/k) with r the ratio of error to tolerance and k the
+    order of the error estimate.
+
+    Attributes:
+        rtol: the tolerance.
+        origin: where the distance is measured from, in the structure that `measured` returns;
+            the first state when ``None``, which costs a copy of it in the controller's state.
+        measured: selects the part of the state whose error and distance count.
+    """
+
+    rtol: Any
+    origin: PyTree = None
+    measured: Callable = eqx.field(static=True, default=whole_state)
+
+    safety = 0.9
+    shrink = 0.2
+    grow = 8.0
+
+    @property
+    def atol(self) -> float:
+        """Nothing absolute: the distance travelled sets the scale."""
+        return 0.0
+
+    @property
+    def norm(self):
+        """The Euclidean norm."""
+        return tree_norm
+
+    def wrap(self, direction) -> DistanceController:
+        """Itself: the direction of time does not matter."""
+        del direction
+        return self
+
+    def init(self, terms, t0, t1, y0, dt0, args, func, error_order: Any):
+        """The end of the first step and the state; two evaluations unless `dt0` is given.
+
+        A step h from y_0 errs by about |y'| tau (h / tau)^k and travels h |y'|, where tau is the
+        time in which the slope changes by itself: the first step is tau rtol^(1 / (k - 1)).
+        """
+        if dt0 is None:
+            f0 = func(terms, t0, y0, args)
+            speed = tree_norm(self.measured(f0))
+            start = self.measured(y0)
+            epsilon = jnp.finfo(speed.dtype).eps
+            # A nudge large enough to show a change of slope above rounding, and no larger.
+            nudge = jnp.sqrt(epsilon) * (tree_norm(start) + jnp.sqrt(epsilon))
+            dt = nudge / _positive(speed)
+            f1 = func(terms, t0 + dt, tree_axpy(dt, f0, y0), args)
+            bend = tree_norm(tree_sub(self.measured(f1), self.measured(f0)))
+            tau = dt * speed / _positive(bend)
+            h = tau * self._tolerance(speed) ** (1 / (error_order - 1))
+            # A start without any slope, or an infinite one, leaves nothing to go by.
+            h = jnp.where(jnp.isfinite(h) & (h > 0), h, (t1 - t0) * jnp.sqrt(epsilon))
+            h = jnp.minimum(h, t1 - t0)
+        else:
+            h = dt0
+        one = jnp.ones((), jnp.result_type(t0))
+        origin = self.measured(y0) if self.origin is None else None
+        return t0 + h, DistanceState(origin, one, jnp.asarray(False))
+
+    def adapt_step_size(
+        self, t0, t1, y0, y1_candidate, args, y_error, error_order, controller_state
+    ):
+        """Accept or refuse the step from `t0` to `t1`, and choose the next one."""
+        del args
+        error = tree_norm(self.measured(y_error))
+        end = self.measured(y1_candidate)
+        state: DistanceState = controller_state
+        origin = state.origin if self.origin is None else self.origin
+        travelled = tree_norm(tree_sub(end, origin))
+        # Below the rounding of the state itself no error can be seen.
+        rounding = jnp.finfo(error.dtype).eps * tree_norm(origin)
+        ratio = error / _positive(self._tolerance(error) * travelled + rounding)
+        ratio = jnp.where(jnp.isfinite(error) & jnp.isfinite(travelled), ratio, jnp.inf)
+        keep = ratio <= 1
+
+        r = jnp.maximum(ratio, 1e-8).astype(jnp.result_type(t0))
+        k = error_order
+        growth = self.safety * r ** (-0.7 / k) * state.last_ratio ** (0.4 / k)
+        growth = jnp.where(keep, growth, self.safety * r ** (-1 / k))
+        # No growth in the first step after a refusal: what was just refused would come again.
+        limit = jnp.where(keep & ~state.rejected, self.grow, 1.0)
+        factor = jnp.clip(growth, self.shrink, limit)
+        h = (t1 - t0) * factor
+        start = jnp.where(keep, t1, t0)
+        state = DistanceState(state.origin, jnp.where(keep, r, state.last_ratio), ~keep)
+        return keep, start, start + h, False, state, diffrax.RESULTS.successful
+
+    def _tolerance(self, like: Float[Array, ""]) -> Float[Array, ""]:
+        return jnp.asarray(self.rtol, like.dtype)
+
+
+def _positive(x: Float[Array, ""]) -> Float[Array, ""]:
+    return jnp.maximum(x, jnp.finfo(x.dtype).tiny)

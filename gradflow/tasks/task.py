@@ -1,0 +1,39 @@
+"""What every built-in problem offers."""
+
+from __future__ import annotations
+
+import abc
+from typing import ClassVar
+
+from jaxtyping import Array
+
+from .._spec import Spec
+from ..observables import Event, Observable
+from ..plotting import ENERGY, LOSS, Figure
+from ..problem import Problem
+from ..trajectory import Trajectory
+
+
+class Task(Spec, abc.ABC):
+    """A spec that builds a problem and knows what to make of its trajectories.
+
+    Subclasses have a field ``kind``, a literal by which configuration files choose them.
+    """
+
+    observables: ClassVar[tuple[Observable, ...]] = ()
+    events: ClassVar[tuple[Event, ...]] = ()
+    figures: ClassVar[tuple[Figure, ...]] = (LOSS, ENERGY)
+
+    @abc.abstractmethod
+    def build(self, key: Array) -> Problem:
+        """The problem for one draw of data and initial parameters, from `key`."""
+
+    def phases(self, trajectory: Trajectory) -> dict[str, float | None]:
+        """The times that separate the phases of training; ``None`` for one not reached."""
+        del trajectory
+        return {}
+
+    def invariants(self, trajectory: Trajectory) -> dict[str, float]:
+        """The worst relative drift of each quantity that the flow conserves."""
+        del trajectory
+        return {}

@@ -1,0 +1,149 @@
+"""The record of one run: named NumPy arrays over time, and how the run went."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import xarray
+
+TIME = "time"
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One recorded quantity.
+
+    Attributes:
+        values: array of shape ``(len(times), *shape)``, one row per save time.
+        dims: names of the axes; the first is the time axis, ``"time"`` or ``"time_<name>"``.
+        label: what a figure writes on the axis.
+        units: units of the values, ``"1"`` when dimensionless.
+    """
+
+    values: np.ndarray
+    dims: tuple[str, ...]
+    label: str = ""
+    units: str = "1"
+
+    def __post_init__(self) -> None:
+        if self.values.ndim != len(self.dims):
+            raise ValueError(
+                f"a variable of shape {self.values.shape} needs {self.values.ndim} dims, "
+                f"got {self.dims}"
+            )
+
+
+@dataclass(frozen=True)
+class Trajectory(Mapping[str, np.ndarray]):
+    """Everything that was recorded along one run; needs no model to be read or drawn.
+
+    ``trajectory["loss"]`` is a NumPy array whose first axis is time; ``trajectory.time`` are
+    the save times, ``trajectory.times("loss")`` those of one variable that has its own.
+
+    Attributes:
+        variables: the recorded quantities by name.
+        coords: for every axis its coordinate: save times for the time axes, labels (text or
+            numbers) for the others.
+        final_time: where the run ended; the last save time unless it was cut short.
+        final_params: the parameters at ``final_time``, in the structure of the problem's own;
+            ``None`` for a run that was read from disk.
+        crossings: for every event the times at which it crossed zero and the direction, an
+            array of shape ``(k, 2)`` with rows ``(time, +1 or -1)``, ascending.
+        event_values: every event's value at ``final_time``.
+        stats: counts and timings; ``gradient_evaluations`` counts every evaluation of grad L
+            that was spent, rejected steps included.
+        result: why the run ended, e.g. ``"end_time"``; see `gradflow.flow.RESULTS`.
+        attrs: anything else worth keeping, of JSON type.
+    """
+
+    variables: dict[str, Variable]
+    coords: dict[str, np.ndarray]
+    final_time: float
+    stats: dict[str, Any]
+    result: str
+    final_params: Any = None
+    crossings: dict[str, np.ndarray] = field(default_factory=dict)
+    event_values: dict[str, float] = field(default_factory=dict)
+    attrs: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def time(self) -> np.ndarray:
+        """The save times, shape ``(n,)``."""
+        return self.coords[TIME]
+
+    def times(self, name: str) -> np.ndarray:
+        """The times at which the variable `name` was recorded, shape ``(n,)``."""
+        return self.coords[self._variable(name).dims[0]]
+
+    def sel(self, name: str, **labels: Any) -> np.ndarray:
+        """The variable `name` at the given coordinate labels, e.g. ``sel("response", word=3)``.
+
+        Returns:
+            The values with the labelled axes taken out.
+
+        Raises:
+            KeyError: the variable, one of its axes or a label does not exist.
+        """
+        variable = self._variable(name)
+        index: list[Any] = [slice(None)] * len(variable.dims)
+        for dim, label in labels.items():
+            if dim not in variable.dims:
+                raise KeyError(f"{name!r} has no axis {dim!r}; its axes are {variable.dims}")
+            where = np.flatnonzero(self.coords[dim] == label)
+            if where.size == 0:
+                raise KeyError(f"{dim!r} has no label {label!r}; it has {list(self.coords[dim])}")
+            index[variable.dims.index(dim)] = int(where[0])
+        return variable.values[tuple(index)]
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._variable(name).values
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.variables
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.variables)
+
+    def __len__(self) -> int:
+        return len(self.variables)
+
+    def __repr__(self) -> str:
+        stats = self.stats
+        return (
+            f"Trajectory({len(self.time)} times to t = {self.final_time:g}, "
+            f"result {self.result!r}, {stats.get('gradient_evaluations', '?')} gradient "
+            f"evaluations, variables {', '.join(self.variables)})"
+        )
+
+    def _variable(self, name: str) -> Variable:
+        try:
+            return self.variables[name]
+        except KeyError:
+            near = get_close_matches(name, self.variables, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise KeyError(
+                f"no variable {name!r} was recorded{hint} There are: {', '.join(self.variables)}"
+            ) from None
+
+    def to_xarray(self) -> xarray.Dataset:
+        """The variables as an `xarray.Dataset`; crossings and scalar results as attributes."""
+        import xarray
+
+        return xarray.Dataset(
+            {
+                name: (v.dims, v.values, {"long_name": v.label or name, "units": v.units})
+                for name, v in self.variables.items()
+            },
+            coords={
+                name: (name, values, {"long_name": "time", "units": "1"})
+                if name.startswith(TIME)
+                else (name, values)
+                for name, values in self.coords.items()
+            },
+        )

@@ -1,0 +1,354 @@
+"""Every malformed configuration gives the faults it holds, each with its place, and no other."""
+
+import json
+import math
+import pickle
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pytest
+from malformed import GOOD, MALFORMED, Malformed
+from pydantic import Field, field_validator, model_validator
+
+from gradflow import config
+from gradflow._spec import Spec
+from gradflow.config import Config, ConfigError, Fault, dump, parse
+from gradflow.observables import Linear, Logarithmic, SaveTimes
+
+# Stand-ins with the key names of the real specs: the table fits both.
+
+
+class Cooccurrence(Spec):
+    kind: Literal["cooccurrence"] = "cooccurrence"
+    samples: Annotated[int, Field(ge=6)] = 60
+    length: Annotated[int, Field(ge=3)] = 5
+    vocabulary: Annotated[int, Field(ge=4)] = 20
+    width: Annotated[int, Field(ge=1)] = 16
+    neurons: Annotated[int, Field(ge=1)] = 16
+    initialisation: Literal["kaiming-uniform", "kaiming-normal", "theory"] = "theory"
+    unique_words: bool = False
+
+
+class Digits(Spec):
+    kind: Literal["digits"] = "digits"
+    model: Literal["logistic", "mlp"] = "mlp"
+    hidden: Annotated[int, Field(ge=1)] = 16
+    samples: Annotated[int, Field(ge=10)] = 100
+
+
+class Stop(Spec):
+    gradient_norm: Annotated[float, Field(gt=0)] | None = None
+    loss: float | None = None
+
+
+class Flow(Spec):
+    t1: Annotated[float, Field(gt=0)]
+    rtol: Annotated[float, Field(gt=0, lt=1)] = 1e-4
+    solver: Literal["auto", "tsit5"] = "auto"
+    save: SaveTimes = Logarithmic()
+    save_each: dict[str, SaveTimes] = {}
+    stop: Stop = Stop()
+    max_steps: Annotated[int, Field(gt=0)] = 100_000
+
+
+class Experiment(Spec):
+    problem: Annotated[Cooccurrence | Digits, Field(discriminator="kind")]
+    flow: Flow
+    seed: Annotated[int, Field(ge=0)] = 0
+    precision: Literal["float64", "float32"] = "float64"
+    output: str | None = None
+    figures: bool = True
+
+
+@pytest.mark.parametrize("model", [Experiment, Config])
+@pytest.mark.parametrize("case", MALFORMED, ids=lambda case: case.name)
+def test_malformed(case: Malformed, model: type[Spec], tmp_path: Path) -> None:
+    path = case.write(tmp_path)
+    with pytest.raises(ConfigError) as caught:
+        parse(model, path, case.overrides)
+    lines = str(caught.value).split("\n")
+    told = "\n".join(lines)
+    assert len(lines) == len(case.expected) == len(caught.value.faults), told
+    for line, (prefix, fragment) in zip(lines, case.expected, strict=True):
+        assert line.startswith(prefix.replace("FILE", str(path))), told
+        assert fragment in line, told
+        assert not re.search(r"pydantic|Input should|http|<.*>", line), told
+
+
+def test_the_table_is_large_and_names_each_case_once() -> None:
+    assert len({case.name for case in MALFORMED}) == len(MALFORMED) >= 60
+
+
+def check(model: type[Spec], folder: Path, text: str, *overrides: str) -> Any:
+    path = folder / "config.yaml"
+    path.write_text(text, encoding="utf-8")
+    return parse(model, path, overrides)
+
+
+def faults(model: type[Spec], folder: Path, text: str, *overrides: str) -> list[str]:
+    """The faults, without the name of the file."""
+    with pytest.raises(ConfigError) as caught:
+        check(model, folder, text, *overrides)
+    return [str(fault).removeprefix(f"{folder}/config.yaml:") for fault in caught.value.faults]
+
+
+class Scalars(Spec):
+    values: dict[str, Any]
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        ("1e-8", 1e-8),
+        ("1E5", 1e5),
+        ("+1.5e+3", 1500.0),
+        (".5", 0.5),
+        ("5.", 5.0),
+        ("-0.0", -0.0),
+        ("010", 10),
+        ("-3", -3),
+        ("12345678901234567890", 12345678901234567890),
+        ("1:30", "1:30"),
+        ("0x10", "0x10"),
+        ("1_000", "1_000"),
+        ("2025-01-01", "2025-01-01"),
+        ("1e", "1e"),
+        (".", "."),
+        ("nan", "nan"),
+        ("٣", "٣"),
+        ("no", "no"),
+        ("On", "On"),
+        ("y", "y"),
+        ("true", True),
+        ("FALSE", False),
+        ("~", None),
+        ("Null", None),
+        ("", None),
+        ("# nothing", None),
+        ("'true'", "true"),
+        ("!!str 3", "3"),
+        ("!!float 3", 3.0),
+        ("<<", "<<"),
+    ],
+)
+def test_scalars_resolve_as_in_yaml_1_2(written: str, value: object, tmp_path: Path) -> None:
+    read = check(Scalars, tmp_path, "values: {}\n", f"values.x={written}").values["x"]
+    assert (type(read), repr(read)) == (type(value), repr(value))
+
+
+def test_a_good_file_with_comments_anchors_and_merge_keys(tmp_path: Path) -> None:
+    text = (
+        "\ufeff# A comment.\r\n"
+        "problem: {kind: digits, model: logistic}  # another\n"
+        "flow:\n"
+        "  t1: &end 300\n"
+        "  rtol: 1e-8\n"
+        "  stop: {loss: -1.5E-3, gradient_norm: *end}\n"
+        "  save_each:\n"
+        "    mu: &often {kind: linear, count: 7}\n"
+        "    nu: {<<: *often, count: 9}\n"
+        "    xi: {<<: [{count: 5}, *often]}\n"
+        "output: no\n"
+    )
+    read = check(Experiment, tmp_path, text)
+    assert read.problem == Digits(model="logistic")
+    assert read.flow.t1 == read.flow.stop.gradient_norm == 300
+    assert read.flow.rtol == 1e-8
+    assert read.flow.save_each == {
+        "mu": Linear(count=7),
+        "nu": Linear(count=9),
+        "xi": Linear(count=5),
+    }
+    assert read.output == "no"
+
+
+def test_overrides_create_replace_and_the_last_one_wins(tmp_path: Path) -> None:
+    read = check(
+        Experiment,
+        tmp_path,
+        "problem: {kind: cooccurrence}\nflow:\n",
+        "flow.t1=3",
+        "flow.t1=4",
+        "flow.stop.loss=1e-8",
+        "flow.save={kind: explicit, times: [0, 1]}",
+        "flow.save.times=[0, 2]",
+        "problem={kind: digits}",
+        "problem.hidden=3",
+        "output=a=b",
+    )
+    assert read.flow.t1 == 4
+    assert read.flow.stop.loss == 1e-8
+    assert read.flow.save.build(2.0).tolist() == [0, 2]
+    assert read.problem == Digits(hidden=3)
+    assert read.output == "a=b"
+
+
+def test_an_override_mends_the_file(tmp_path: Path) -> None:
+    assert check(Experiment, tmp_path, f"{GOOD}seed: -1\n", "seed=1").seed == 1
+
+
+class Pair(Spec):
+    low: float
+    high: float
+
+    @field_validator("low")
+    @classmethod
+    def _even(cls, low: float) -> float:
+        if low % 2:
+            raise ValueError("low must be even;\nallowed: 0, 2, 4, ...")
+        return low
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Pair":
+        if self.low >= self.high:
+            raise ValueError(f"low = {self.low:g} must lie below high = {self.high:g}")
+        return self
+
+
+class Odd(Spec):
+    """What pydantic can say and our own specs do not (yet)."""
+
+    pair: Pair | None = None
+    auto: float | Literal["auto"] | None = None
+    size: Annotated[int, Field(ge=0)] | list[int] = 0
+    point: tuple[int, float] = (0, 0.0)
+    rates: tuple[float, ...] = ()
+    save: SaveTimes | list[float] | None = None
+    by_task: dict[Literal["digits", "words"], int] = {}
+    name: Annotated[str, Field(min_length=2)] = "me"
+    inner: list[Pair] = []
+    sixes: Annotated[int, Field(ge=6, multiple_of=6)] = 6
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("pair:\n  low: 2\n  high: 1\n", ["1:1: pair: low = 2 must lie below high = 1"]),
+        ("pair: {low: 1, high: 3}", ["1:13: pair.low: low must be even; allowed: 0, 2, 4, ..."]),
+        (
+            "inner:\n- {low: 0, high: 1}\n- {low: 2, high: 1}\n- 3\n",
+            [
+                "3:3: inner.1: low = 2 must lie below high = 1",
+                "4:3: inner.2: got 3; allowed: a mapping with the keys low, high",
+            ],
+        ),
+        (
+            "auto: atuo",
+            [
+                "1:7: auto: got the text 'atuo'; did you mean 'auto'? "
+                "allowed: a finite number, or auto, or null"
+            ],
+        ),
+        (
+            "size: -1",
+            [
+                "1:7: size: got -1; "
+                "allowed: a whole number of at least 0, or a list, each a whole number"
+            ],
+        ),
+        ("size: [1, x]", ["1:11: size.1: got the text 'x'; allowed: a whole number"]),
+        (
+            "point: [1]",
+            ["1:8: point: got the list [1]; allowed: a list of exactly 2 items"],
+        ),
+        ("point: [1, x]", ["1:12: point.1: got the text 'x'; allowed: a finite number"]),
+        ("save: {kind: linear, count: 1}", ["1:29: save.count: got 1; allowed: a whole number"]),
+        ("save: [1, x]", ["1:11: save.1: got the text 'x'; allowed: a finite number"]),
+        ("save: {kind: liner}", ['1:7: save: got the mapping {"kind": "liner"}; allowed: a map']),
+        (
+            "by_task: {digit: 1, words: x}",
+            [
+                "1:11: by_task.digit: got the text 'digit'; did you mean 'digits'? allowed: digits",
+                "1:28: by_task.words: got the text 'x'; allowed: a whole number",
+            ],
+        ),
+        (
+            "sixes: 7",
+            ["1:8: sixes: got 7; allowed: a whole number of at least 6 and a multiple of 6"],
+        ),
+        ("name: a", ["1:7: name: got the text 'a'; allowed: text of 2 or more characters"]),
+    ],
+)
+def test_every_kind_of_pydantic_error(text: str, expected: list[str], tmp_path: Path) -> None:
+    told = faults(Odd, tmp_path, text)
+    assert len(told) == len(expected), told
+    for line, begin in zip(told, expected, strict=True):
+        assert line.startswith(begin)
+
+
+def test_a_list_may_fill_a_tuple(tmp_path: Path) -> None:
+    read = check(Odd, tmp_path, "point: [1, 2]\nrates: [1e-3]\nsave: {kind: linear}")
+    assert (read.point, read.rates, read.save) == ((1, 2.0), (1e-3,), Linear())
+
+
+def test_a_tag_that_is_also_a_key(tmp_path: Path) -> None:
+    text = "problem: {kind: digits, digits: {model: 3}, hidden: 0}\nflow: {t1: 1}"
+    unknown, hidden = faults(Experiment, tmp_path, text)
+    assert unknown.startswith("1:25: problem.digits: unknown key 'digits'; allowed: kind, model")
+    assert hidden.startswith("1:53: problem.hidden: got 0")
+
+
+def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    (told,) = faults(Experiment, tmp_path, GOOD)
+    assert told == "1:1: cannot be read, permission denied; allowed: a YAML file"
+
+
+def test_faults_are_sorted_values_and_errors_survive_pickling() -> None:
+    late, early = Fault("b", 1, 1, "", "m; n"), Fault("a", 10, 2, "x.y", "m; n")
+    error = ConfigError([late, early, late])
+    assert error.faults == (early, late)
+    assert str(error) == "a:10:2: x.y: m; n\nb:1:1: m; n"
+    assert pickle.loads(pickle.dumps(error)).faults == error.faults
+
+
+def test_dump_reads_back_as_the_same(tmp_path: Path) -> None:
+    written = Experiment(
+        problem=Digits(),
+        flow=Flow(
+            t1=1e16,
+            rtol=1e-8,
+            save_each={
+                key: Linear() for key in ("1e-8", "true", "a: b", "", "<<", "é\u2028\x85\n")
+            },
+            stop=Stop(loss=-math.pi * 1e-300),
+        ),
+        output=" 1e5\t'\"# ",
+    )
+    text = dump(written)
+    assert "start: null" in text  # the default of the default
+    assert check(Experiment, tmp_path, text) == written
+    assert dump(check(Experiment, tmp_path, text)) == text
+    for word in ("1e-8", ".5", "5.", "no", "~", "1:30", "-.inf", "!x", "&a", "  ", "- a", "a\n\nb"):
+        again = check(Experiment, tmp_path, dump(written.model_copy(update={"output": word})))
+        assert again.output == word
+
+
+def test_dump_writes_lists_of_numbers_on_one_line() -> None:
+    assert "rates: [1.0e-08, 2.0]" in dump(Odd(rates=(1e-8, 2.0))).splitlines()
+
+
+def test_the_schema_is_json_with_a_title_and_descriptions() -> None:
+    schema = json.loads(json.dumps(config.schema()))
+    assert schema["$schema"].startswith("https://json-schema.org/")
+    assert schema["title"] == "gradflow configuration"
+    assert list(schema["properties"]) == list(Config.model_fields)
+    for part in (schema, *(schema["$defs"][name] for name in ("Cooccurrence", "Digits", "Stop"))):
+        assert part["description"]
+        assert "Attributes" not in part["description"]
+        for field in part["properties"].values():
+            assert "const" in field or field["description"]
+
+
+def test_load_reads_the_configuration(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(GOOD)
+    read = config.load(path, ["seed=3", "precision=float32"])
+    assert isinstance(read, Config)
+    assert (read.seed, read.precision, read.flow.t1) == (3, "float32", 1.0)
+    path.write_text(dump(read))
+    assert config.load(str(path)) == read
