@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from os import PathLike
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from ._spec import Spec
@@ -58,6 +58,19 @@ class Config(Spec):
     precision: Literal["float64", "float32"] = "float64"
     output: str | None = None
     figures: bool = True
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Config:
+        check_tolerance(self.flow.rtol, self.precision)
+        names = [observable.name for observable in (*COMMON, *self.problem.observables)]
+        for name in self.flow.save_each:
+            if name not in names:
+                near = _nearest(name, names)
+                raise ValueError(
+                    f"flow.save_each: no observable {quote(name)}; {near}"
+                    f"allowed: {', '.join(names)}"
+                )
+        return self
 
 
 def parse(model: type[Model], path: str | PathLike[str], overrides: Sequence[str] = ()) -> Model:

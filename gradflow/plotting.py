@@ -310,7 +310,7 @@ def _plot(ax: Axes, panel: Panel, curves: list[_Curve]) -> list[Artist]:
 
 def _set_ticks(axis: Axis, scale: str, label: str) -> None:
     """Chooses the ticks and names the axis, with the power of ten that its numbers share."""
-    from matplotlib.ticker import AutoLocator, LogLocator, ScalarFormatter
+    from matplotlib.ticker import AutoLocator, FixedLocator, LogLocator, ScalarFormatter
 
     def power(value: float) -> str:
         return f"${'-' if value < 0 else ''}10^{{{round(np.log10(abs(value)))}}}$" if value else "0"
@@ -328,11 +328,15 @@ def _set_ticks(axis: Axis, scale: str, label: str) -> None:
         # Two in a decade, not eight: ticks take half of the drawing time.
         axis.set_minor_locator(LogLocator(subs=(2.0, 5.0)))
         axis.set_minor_formatter("")
+    # Settled now, or matplotlib chooses again by the settings under which it saves.
+    places = axis.get_majorticklocs()
+    axis.set_minor_locator(FixedLocator(axis.get_minorticklocs()))
+    axis.set_major_locator(FixedLocator(places[(low <= places) & (places <= high)]))
     formatter = axis.get_major_formatter()
     if isinstance(formatter, ScalarFormatter):
         # It would stand at the end of the axis, where the marks have their names.
         axis.get_offset_text().set_visible(False)
-        formatter.format_ticks(list(axis.get_majorticklocs()))
+        formatter.format_ticks(list(places))
         if shared := formatter.get_offset().replace("\N{MINUS SIGN}", "-"):
             label += rf" ($\times${power(float(shared))})"
     axis.set_label_text(label)

@@ -412,7 +412,7 @@ def test_a_logarithmic_axis_has_numbers_over_any_range(values, expected):
 def test_a_shared_power_of_ten_stands_with_the_name_of_the_axis():
     ax = draw(alone(), series([0.0, 1e-9, 3e-9])).axes[0]
     assert ax.get_ylabel() == r"y ($\times$$10^{-9}$)"
-    assert "3.0" in ticks(ax.yaxis)
+    assert list(ticks(ax.yaxis)) == ["0", "1", "2", "3"]
     assert not ax.yaxis.get_offset_text().get_visible()
 
 
@@ -452,11 +452,11 @@ import gradflow.plotting as plotting
 assert "matplotlib" not in sys.modules, "imported to describe figures"
 import matplotlib, numpy
 from gradflow.trajectory import Trajectory, Variable
-before = dict(matplotlib.rcParams)
+before = matplotlib.rcParams.copy()
 y = Variable(numpy.array([1.0, 2.0]), ("time",))
 run = Trajectory({"loss": y}, {"time": numpy.array([0.0, 1.0])}, 1.0, {}, "end_time")
 assert plotting.render(plotting.LOSS, run)
-assert dict(matplotlib.rcParams) == before, "settings changed"
+assert matplotlib.rcParams.copy() == before, "settings changed"
 assert "matplotlib.pyplot" not in sys.modules, "pyplot imported"
 """
 
