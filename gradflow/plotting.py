@@ -1,7 +1,6 @@
 """Series to figure: figures are described as data, and drawn from a trajectory alone.
 
-To describe one costs nothing, for matplotlib is imported only when something is drawn. Figures
-are drawn as objects on an Agg canvas, without pyplot and without touching the user's settings.
+Matplotlib is imported only to draw: on Agg canvases, without pyplot or global settings.
 """
 
 from __future__ import annotations
@@ -246,8 +245,7 @@ def _ruler() -> RendererAgg:
 
 
 def _draw(shown: list[tuple[Panel, list[_Curve]]], marks: Marks) -> Canvas:
-    """Plots, measures what stands around the axes, then sets the page."""
-    # By hand and in inches: the layout engines of matplotlib draw everything an extra time.
+    """Plots, then sets the page by what it measures; matplotlib's layouts draw once more."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Canvas
 
@@ -283,8 +281,7 @@ def _draw(shown: list[tuple[Panel, list[_Curve]]], marks: Marks) -> Canvas:
         ax.xaxis.set_label_coords(0.5, -0.2 / _HEIGHT)
         _mark(ax, marks)
         if count > 1:
-            at = (left - margins[i] + _PAD) / width, (top + 0.07) / height
-            canvas.text(*at, f"({'ab'[i]})", size=8.5)
+            canvas.text((left - margins[i] + _PAD) / width, (top + 0.07) / height, f"({'ab'[i]})")
     return canvas
 
 
@@ -329,14 +326,14 @@ def _set_ticks(axis: Axis, scale: str, label: str) -> None:
         axis.set_minor_locator(LogLocator(subs=(2.0, 5.0)))
         axis.set_minor_formatter("")
     # Settled now, or matplotlib chooses again by the settings under which it saves.
-    places = axis.get_majorticklocs()
-    axis.set_minor_locator(FixedLocator(axis.get_minorticklocs()))
-    axis.set_major_locator(FixedLocator(places[(low <= places) & (places <= high)]))
+    places = [float(at) for at in axis.get_majorticklocs() if low <= at <= high]
+    axis.set_minor_locator(FixedLocator(list(axis.get_minorticklocs())))
+    axis.set_major_locator(FixedLocator(places))
     formatter = axis.get_major_formatter()
     if isinstance(formatter, ScalarFormatter):
-        # It would stand at the end of the axis, where the marks have their names.
+        # Matplotlib writes it at the end of the axis, where the marks have their names.
         axis.get_offset_text().set_visible(False)
-        formatter.format_ticks(list(places))
+        formatter.format_ticks(places)
         if shared := formatter.get_offset().replace("\N{MINUS SIGN}", "-"):
             label += rf" ($\times${power(float(shared))})"
     axis.set_label_text(label)
@@ -369,8 +366,7 @@ def _mark(ax: Axes, marks: Marks) -> None:
         written = ax.text(0.0, above, text, transform=ax.transAxes, ha="center", **style)
         return written, written.get_window_extent(_ruler()).width / total
 
-    texts, widths, lines = [], [], []
-    ends: dict[int, float] = {}
+    texts, widths, lines, ends = [], [], [], {}
     for time, name in reached:
         ax.axvline(time, color="0.35", lw=0.6, ls=(0, (4.0, 2.5)), zorder=0.8)
         below = name[1:].replace("_half", "1/2")

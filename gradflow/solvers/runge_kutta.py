@@ -111,7 +111,7 @@ class UnrolledRungeKutta(diffrax.AbstractAdaptiveSolver):
         y1 = y0
         for row, c in zip(tableau.a_lower, tableau.c, strict=True):
             y1 = _combine(y0, h, row, slopes)
-            slopes.append(terms.vf(t1 if c == 1 else t0 + c * h, y1, args))
+            slopes.append(terms.vf(t1 if c == 1 else t0 + float(c) * h, y1, args))
         if not tableau.fsal:
             y1 = _combine(y0, h, tableau.b_sol, slopes)
             slopes.append(terms.vf(t1, y1, args))
