@@ -8,6 +8,7 @@ from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 from .flow import Progress as Report
 
@@ -21,14 +22,17 @@ class Display:
         console = Console(stderr=True)
         self._quiet = quiet
         self._bar = None
-        if console.is_terminal and not quiet:
+        # Not on a dumb terminal, on which nothing can be drawn over.
+        if console.is_interactive and not quiet:
+            # On a narrow terminal the bar gives way first, then the end of the text.
             self._bar = Progress(
                 TextColumn("{task.description}"),
-                BarColumn(),
-                TaskProgressColumn(),
-                TimeRemainingColumn(),
+                BarColumn(bar_width=None),
+                TaskProgressColumn(table_column=Column(min_width=4)),
+                TimeRemainingColumn(compact=True, table_column=Column(min_width=5)),
                 console=console,
                 transient=True,
+                expand=True,
             )
             self._task = self._bar.add_task("compiling", total=1.0)
         self._last_line = time.monotonic()

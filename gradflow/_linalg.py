@@ -26,8 +26,11 @@ def tree_dot(x: PyTree, y: PyTree) -> Float[Array, ""]:
 
 
 def tree_norm(x: PyTree) -> Float[Array, ""]:
-    """The Euclidean norm over all leaves."""
-    return jnp.sqrt(tree_dot(x, x))
+    """The Euclidean norm over all leaves; infinite where an entry is not finite."""
+    # The selection also keeps XLA on a CPU from fusing what computes `x` into the product, for
+    # which it would first write every scalar factor out as an array of that size.
+    finite = jax.tree.map(lambda a: jnp.where(jnp.isfinite(a), a, jnp.inf), x)
+    return jnp.sqrt(tree_dot(finite, finite))
 
 
 def tree_select(condition, x: PyTree, y: PyTree) -> PyTree:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import shlex
 import signal
 import sys
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -14,15 +16,40 @@ from . import __version__
 
 if TYPE_CHECKING:
     from .config import Config
+    from .trajectory import Trajectory
 
-OK, BAD_USAGE, NUMERICS_FAILED, INTERRUPTED = 0, 2, 3, 130
+MACHINE_FAILED, BAD_USAGE, NUMERICS_FAILED, INTERRUPTED = 1, 2, 3, 130
 
 _CONFIG = click.argument("config", type=click.Path(path_type=Path))
 _OVERRIDES = click.argument("overrides", nargs=-1, metavar="[key.path=value ...]")
 _RUN = click.argument("run", metavar="DIR", type=click.Path(path_type=Path))
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _Commands(click.Group):
+    """Ends every command alike where it is interrupted or the machine has not enough for it."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that `ctx` names."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            _fail("interrupted", INTERRUPTED)
+        except MemoryError as error:
+            _fail(f"not enough memory; make the problem smaller: {error}", MACHINE_FAILED)
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # whoever read the output has gone; click knows how
+                raise
+            reason = (error.strerror or str(error)).lower()
+            _fail(
+                f"cannot write {error.filename}: {reason}; what was written before is kept",
+                MACHINE_FAILED,
+            )
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="gradflow")
 def main() -> None:
     """Gradient flow of JAX models, to a tolerance that means what it says."""
@@ -44,16 +71,16 @@ def solve(
     """
     loaded = _load(config, overrides)
     directory = output or Path(loaded.output or Path("runs") / config.stem)
-    interrupted = _Interrupt()
-    _set_precision(loaded)
+    _prepare(loaded)
 
     from . import experiment
     from ._console import Display
+    from .config import Fault, fault
     from .flow import FAILURES, RESULTS
     from .storage import StorageError
 
     try:
-        with Display(quiet) as display:
+        with _Interrupt() as interrupted, Display(quiet) as display:
             trajectory = experiment.run(
                 loaded,
                 directory,
@@ -63,14 +90,23 @@ def solve(
                 cancelled=interrupted,
             )
     except StorageError as error:
-        _fail(str(error))
+        if output:
+            _fail(str(Fault("--output", 1, 1, "", str(error))))
+        _fail(str(fault(config, overrides, "output", str(error))))
     click.echo(str(directory))
-    if trajectory.result == "cancelled":
-        _say(f"interrupted at t = {trajectory.final_time:.6g}; what was computed is kept")
-        sys.exit(INTERRUPTED)
     if trajectory.result in FAILURES:
-        _say(f"failed at t = {trajectory.final_time:.6g}: {RESULTS[trajectory.result]}")
-        sys.exit(NUMERICS_FAILED)
+        _fail(
+            f"failed at t = {trajectory.final_time:.6g}: {RESULTS[trajectory.result]}; "
+            "what was computed is kept",
+            NUMERICS_FAILED,
+        )
+    if trajectory.result == "cancelled":
+        _fail(
+            f"interrupted at t = {trajectory.final_time:.6g}; what was computed is kept",
+            INTERRUPTED,
+        )
+    if interrupted():
+        _fail("interrupted when all was computed; the run is whole", INTERRUPTED)
     if not quiet:
         _say(_headline(loaded, trajectory))
 
@@ -129,21 +165,27 @@ def _load(config: Path, overrides: tuple[str, ...]) -> Config:
         _fail(str(error))
 
 
-def _set_precision(config: Config) -> None:
-    """Before any array exists: afterwards it would be too late."""
+def _prepare(config: Config) -> None:
+    """Set the precision and find the device before any array exists: later is too late."""
     import jax
 
+    from .doctor import DeviceError, devices
+
     jax.config.update("jax_enable_x64", config.precision == "float64")
+    try:
+        devices()
+    except DeviceError as error:
+        _fail(str(error))
 
 
-def _headline(config: Config, trajectory) -> str:
+def _headline(config: Config, trajectory: Trajectory) -> str:
     stats = trajectory.stats
     said = [f"t = {trajectory.final_time:.6g}"]
     if len(trajectory.get("loss", ())):
         said.append(f"loss {trajectory['loss'][-1]:.4g}")
     said.append(f"{stats['gradient_evaluations']} gradient evaluations with {stats['solver']}")
-    for name, time in config.problem.phases(trajectory).items():
-        said.append(f"{name} not reached" if time is None else f"{name} = {time:.4g}")
+    for name, when in config.problem.phases(trajectory).items():
+        said.append(f"{name} not reached" if when is None else f"{name} = {when:.4g}")
     said.append(f"{stats['wall_seconds']:.2f} s after {stats['compile_seconds']:.2f} s compiling")
     return ", ".join(said)
 
@@ -152,25 +194,34 @@ class _Interrupt:
     """Ctrl-C asks the run to end and be kept; a second one ends the process."""
 
     def __init__(self) -> None:
-        self._asked = False
-        signal.signal(signal.SIGINT, self._ask)
-        signal.signal(signal.SIGTERM, self._ask)
+        self._asked: float | None = None
+
+    def __enter__(self) -> _Interrupt:
+        signals = (signal.SIGINT, signal.SIGTERM)
+        self._before = {number: signal.signal(number, self._ask) for number in signals}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def _ask(self, number: int, frame: object) -> None:
         del frame
-        if self._asked:
+        now = time.monotonic()
+        if self._asked is None:
+            self._asked = now
+            _say("interrupted: ending the run and keeping it (once more to quit at once)")
+        elif now - self._asked > 1:  # sooner, a launcher has passed on what the terminal sent too
             sys.exit(128 + number)
-        self._asked = True
-        _say("interrupted: finishing the step and keeping the run (again to quit at once)")
 
     def __call__(self) -> bool:
-        return self._asked
+        return self._asked is not None
 
 
 def _say(text: str) -> None:
     click.echo(text, err=True)
 
 
-def _fail(text: str) -> NoReturn:
+def _fail(text: str, code: int = BAD_USAGE) -> NoReturn:
     _say(text)
-    sys.exit(BAD_USAGE)
+    sys.exit(code)

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from os import PathLike
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from ._spec import Spec
@@ -39,6 +39,18 @@ class ConfigError(Exception):
         return "\n".join(map(str, self.faults))
 
 
+class _MisfitError(ValueError):
+    """Parts that are right by themselves and do not fit together.
+
+    Attributes:
+        faults: what is wrong, with the path of the key to change, from the root of the file.
+    """
+
+    def __init__(self, faults: Sequence[tuple[tuple[str, ...], str]]) -> None:
+        self.faults = faults
+        super().__init__("; ".join(f"{show_path(path)}: {message}" for path, message in faults))
+
+
 class Config(Spec):
     """Everything `gradflow solve` needs to know.
 
@@ -59,17 +71,27 @@ class Config(Spec):
     output: str | None = None
     figures: bool = True
 
+    @field_validator("output")
+    @classmethod
+    def _can_be_a_path(cls, output: str | None) -> str | None:
+        if output is not None and (not output or "\0" in output):
+            raise ValueError(f"got the text {quote(output)}; allowed: a path, or null")
+        return output
+
     @model_validator(mode="after")
     def _fits_together(self) -> Config:
-        check_tolerance(self.flow.rtol, self.precision)
+        faults = []
+        try:
+            check_tolerance(self.flow.rtol, self.precision)
+        except ValueError as error:
+            faults.append((("flow", "rtol"), str(error)))
         names = [observable.name for observable in (*COMMON, *self.problem.observables)]
         for name in self.flow.save_each:
             if name not in names:
-                near = _nearest(name, names)
-                raise ValueError(
-                    f"flow.save_each: no observable {quote(name)}; {near}"
-                    f"allowed: {', '.join(names)}"
-                )
+                message = f"no observable {quote(name)}; {_nearest(name, names)}allowed: "
+                faults.append((("flow", "save_each", name), message + ", ".join(names)))
+        if faults:
+            raise _MisfitError(faults)
         return self
 
 
@@ -96,6 +118,14 @@ def parse(model: type[Model], path: str | PathLike[str], overrides: Sequence[str
     if faults:
         raise ConfigError(faults)
     return instance
+
+
+def fault(path: str | PathLike[str], overrides: Sequence[str], key: str, message: str) -> Fault:
+    """What is wrong with the value of a top-level key, though it is valid, where it stands."""
+    root, _ = read(path, overrides)
+    keys = root.content if root and isinstance(root.content, dict) else {}
+    node = keys.get(key, root)
+    return Fault(*(node.where if node else (str(path), 1, 1)), key, message)
 
 
 def load(path: str | PathLike[str], overrides: Sequence[str] = ()) -> Config:
@@ -164,11 +194,18 @@ class _Translator:
         for detail in error.errors(include_url=False, include_input=False):
             place = self._find(root, detail["loc"])
             told = self._about_key(root, place, detail)
+            reason = detail.get("ctx", {}).get("error")
+            if isinstance(reason, _MisfitError):
+                for path, message in reason.faults:
+                    exact[Fault(*self._find(root, path).node.where, show_path(path), message)] = (
+                        path
+                    )
+                continue
             if told:
                 mark, path, message = told
             elif detail["type"] in ("value_error", "assertion_error"):
                 mark, path = place.node.where, place.path
-                message = " ".join(str(detail.get("ctx", {})["error"]).split())
+                message = " ".join(str(reason).split())
             else:
                 mark, path = place.node.where, place.path
                 message = self._wrong(place.node, place.whole)

@@ -16,6 +16,26 @@ _PACKAGES = (
 )  # fmt: skip
 
 
+class DeviceError(Exception):
+    """JAX finds nothing to compute on; the message is one line with the way out."""
+
+
+def devices() -> list[jax.Device]:
+    """The devices that JAX computes on.
+
+    Raises:
+        DeviceError: there are none, as JAX_PLATFORMS asks for what is not there.
+    """
+    try:
+        return jax.devices()
+    except (RuntimeError, AssertionError) as error:  # the latter where a plug-in is missing
+        reason = " ".join(str(error).split()) or "it is not installed"
+        raise DeviceError(
+            f"JAX finds no device for JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}: "
+            f"{reason}; unset it, or see gradflow doctor"
+        ) from None
+
+
 def examine() -> Iterator[str]:
     """Lines of ``name: finding``; one that begins with ``warning`` says what to do."""
     yield f"python: {platform.python_version()} on {platform.platform()}"
@@ -26,21 +46,20 @@ def examine() -> Iterator[str]:
             yield f"warning: {package} is not installed; pip install {package}"
     chosen = os.environ.get("JAX_PLATFORMS")
     yield f"JAX_PLATFORMS: {chosen or 'not set'}"
-    try:
-        devices = jax.devices()
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        yield f"warning: JAX finds no device: {reason}; check JAX_PLATFORMS"
-        return
-    yield "devices: " + ", ".join(f"{d.platform} ({d.device_kind})" for d in devices)
-    if devices[0].platform == "cpu" and (gpu := _unused_gpu()):
-        yield f"warning: {gpu} is present but unused; {_remedy(chosen)}"
-    with jax.enable_x64(True):
-        held = jax.numpy.ones((), jax.numpy.float64).dtype
-    yield f"float64: {'works' if held == 'float64' else 'is not available on this device'}"
     threads = os.environ.get("OMP_NUM_THREADS")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     yield f"threads: {cores} processors usable, OMP_NUM_THREADS {threads or 'not set'}"
+    try:
+        found = devices()
+    except DeviceError as error:
+        yield f"warning: {error}"
+        return
+    yield "devices: " + ", ".join(f"{d.platform} ({d.device_kind})" for d in found)
+    if found[0].platform == "cpu" and (gpu := _unused_gpu()):
+        yield f"warning: {gpu} is present but unused; {_remedy(chosen)}"
+    jax.config.update("jax_enable_x64", True)  # as `gradflow solve` does
+    held = jax.numpy.ones((), jax.numpy.float64).dtype
+    yield f"float64: {'works' if held == 'float64' else 'is not available on this device'}"
 
 
 def _unused_gpu() -> str | None:

@@ -50,19 +50,27 @@ def run(
         The flow's trajectory.
 
     Raises:
-        StorageError: the directory cannot be used.
+        StorageError: the directory cannot be used; nothing was written.
+        OSError: a file cannot be written.
+        MemoryError: the problem is too large.
     """
-    storage.create(directory, overwrite)
-    began = datetime.now(UTC)
+    # First of all, because a problem that cannot be built should leave nothing behind.
+    problem = config.problem.build(jax.random.key(config.seed))
+    manifest = _manifest(config, command, datetime.now(UTC))
+    storage.create(directory, manifest, overwrite)
     storage.write(directory / storage.CONFIG, dump(config).encode())
-    manifest = _manifest(config, command, began)
-    storage.write_json(directory / storage.MANIFEST, manifest)
 
     # Half a second of imports that compilation leaves the time for.
     warmer = threading.Thread(target=_import_ahead, args=(config.figures,), daemon=True)
     warmer.start()
-    problem = config.problem.build(jax.random.key(config.seed))
-    trajectory = flow.solve(problem, **_arguments(config), progress=progress, cancelled=cancelled)
+    try:
+        trajectory = flow.solve(
+            problem, **_arguments(config), progress=progress, cancelled=cancelled
+        )
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise MemoryError(str(error).splitlines()[0]) from None
     warmer.join()
 
     storage.write_trajectory(directory / storage.FLOW, trajectory)
@@ -84,6 +92,7 @@ def replot(directory: Path) -> list[Path]:
 
     Raises:
         StorageError: there is no such run, or it is damaged.
+        OSError: a file cannot be written.
         ConfigError: its configuration is not valid any more.
     """
     stored = storage.load(directory)
@@ -112,7 +121,8 @@ def draw(task: Task, trajectory: Trajectory, directory: Path) -> list[Path]:
 
 def summarise(task: Task, trajectory: Trajectory) -> dict[str, Any]:
     """The headline numbers; a key whose part has nothing to say is absent."""
-    residual = trajectory.get("energy_residual")
+    residual = trajectory.get("energy_residual", np.empty(0))
+    residual = np.abs(residual[np.isfinite(residual)])
     summary: dict[str, Any] = {
         "flow": {
             "t1": trajectory.final_time,
@@ -122,11 +132,7 @@ def summarise(task: Task, trajectory: Trajectory) -> dict[str, Any]:
         },
         "phases": task.phases(trajectory),
         "invariants": {
-            **(
-                {"energy_identity": np.nanmax(np.abs(residual[1:]))}
-                if residual is not None and len(residual) > 1
-                else {}
-            ),
+            **({"energy_identity": residual.max()} if len(residual) else {}),
             **task.invariants(trajectory),
         },
     }

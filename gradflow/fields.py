@@ -34,10 +34,15 @@ class GradientFlow(eqx.Module):
         return GradientState(params, jnp.zeros((), jax.tree.leaves(params)[0].dtype))
 
     def __call__(self, t: Float[Array, ""], state: GradientState, data: PyTree) -> GradientState:
-        """The time derivative of the state: one evaluation of grad L."""
-        gradient = jax.grad(self.problem.loss)(state.params, data)
-        slope = jax.tree.map(jnp.negative, gradient)
-        return GradientState(slope, tree_dot(gradient, gradient))
+        """The time derivative of the state: one evaluation of grad L.
+
+        Where the loss is not finite neither is the slope, even if the gradient happens to be.
+        """
+        loss, pull_back = jax.vjp(lambda params: self.problem.loss(params, data), state.params)
+        # Minus the gradient, without a pass over the parameters to change its sign.
+        (slope,) = pull_back(-jnp.ones_like(loss))
+        rate = tree_dot(slope, slope)
+        return GradientState(slope, jnp.where(jnp.isfinite(loss), rate, jnp.nan))
 
     @staticmethod
     def measured(state: GradientState) -> PyTree:

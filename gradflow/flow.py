@@ -56,6 +56,7 @@ _OUTCOMES = {
     stepping.LOSS: "loss",
     stepping.STEP_LIMIT: "step_limit",
     stepping.STEP_UNDERFLOW: "step_underflow",
+    stepping.NOT_FINITE: "not_finite",
 }
 
 # The host looks in this often: to report, to stop, to be interrupted.
@@ -261,13 +262,15 @@ def _plan(
     for key in spec.save_each:
         if key not in each:
             raise ValueError(f"save_each: no observable {key!r}; there are {', '.join(each)}")
-    groups = [tuple(o for o in observables if o.name not in spec.save_each)]
-    axes, times = [TIME], [spec.save]
+    # Observables of the same save times are recorded together; the run's own come first.
+    together: dict[str, tuple[str, SaveTimes, list[Observable]]] = {
+        spec.save.model_dump_json(): (TIME, spec.save, [])
+    }
     for observable in observables:
-        if observable.name in spec.save_each:
-            groups.append((observable,))
-            axes.append(f"{TIME}_{observable.name}")
-            times.append(spec.save_each[observable.name])
+        save = spec.save_each.get(observable.name) or observable.save or spec.save
+        new = (f"{TIME}_{observable.name}", save, [])
+        together.setdefault(save.model_dump_json(), new)[2].append(observable)
+    axes, times, groups = zip(*together.values(), strict=True)
 
     def recorder(watched: Sequence[Observable] | Sequence[Event]) -> Recorder:
         functions = tuple(each.function for each in watched)
@@ -290,8 +293,8 @@ def _plan(
     return _Plan(
         stepper,
         tuple(jnp.asarray(t.build(spec.t1), problem.dtype) for t in times),
-        tuple(groups),
-        tuple(axes),
+        tuple(map(tuple, groups)),
+        axes,
         name,
         counter,
     )
@@ -345,8 +348,7 @@ def _run(
         if progress is not None:
             progress(_progress(carry, spec.t1, plan))
         if int(carry.outcome) != stepping.RUNNING:
-            result = "not_finite" if not np.isfinite(carry.first_slope) else None
-            result = result or _OUTCOMES[int(carry.outcome)]
+            result = _OUTCOMES[int(carry.outcome)]
             break
         if stop.wall_seconds is not None and now - compiled >= stop.wall_seconds:
             result = "wall_time"
@@ -400,7 +402,7 @@ def _trajectory(
     if "dissipated" in variables:
         loss, dissipated = variables["loss"], variables["dissipated"]
         times = coords[loss.dims[0]]
-        if loss.dims == dissipated.dims and times[:1] == 0:
+        if loss.dims == dissipated.dims and times.size and times[0] == 0:
             variables["energy_residual"] = Variable(
                 energy_residual(loss.values, dissipated.values), loss.dims, "energy residual"
             )

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, PyTree
 
 from ._linalg import tree_norm, tree_sub
 from .problem import Problem
+from .save_times import SaveTimes
 from .trajectory import Variable
 
 
@@ -59,6 +60,7 @@ class Observable:
         axes: for every axis of that array its name and its labels.
         label: what a figure writes on its axis.
         units: units of the values, ``"1"`` when dimensionless.
+        save: when to record it, if not whenever the run records; for what is expensive.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Observable:
     axes: tuple[tuple[str, tuple[str | int, ...]], ...] = ()
     label: str = ""
     units: str = "1"
+    save: SaveTimes | None = None
 
 
 @dataclass(frozen=True)

@@ -59,11 +59,12 @@ class Explicit(Spec):
     """
 
     kind: Literal["explicit"] = "explicit"
-    times: Annotated[list[float], Field(min_length=1)]
+    # In strict mode a list would be refused, and a tuple is what a YAML file cannot say.
+    times: Annotated[tuple[float, ...], Field(min_length=1, strict=False)]
 
     @field_validator("times")
     @classmethod
-    def _ascending(cls, times: list[float]) -> list[float]:
+    def _ascending(cls, times: tuple[float, ...]) -> tuple[float, ...]:
         if times[0] < 0 or any(b <= a for a, b in pairwise(times)):
             raise ValueError("save times must be ascending, all different, and none below 0")
         return times

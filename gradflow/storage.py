@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +23,12 @@ SUMMARY = "summary.json"
 FLOW = "flow.nc"
 FINAL = "flow-final.npz"
 FIGURES = "figures"
+# What a run consists of beside its manifest.
+_FILES = (CONFIG, SUMMARY, "*.nc", FINAL, f"{FIGURES}/*.png", f"{FIGURES}/*.pdf")
 
 
 class StorageError(Exception):
-    """A run cannot be written or read; the message is one line with the way out."""
+    """There is no run to read, or no place for a new one; one line with the way out."""
 
 
 @dataclass(frozen=True)
@@ -56,32 +58,38 @@ class Run:
         return self.directory / CONFIG
 
 
-def create(directory: Path, overwrite: bool) -> None:
-    """An empty directory for a run.
+def create(directory: Path, manifest: dict[str, Any], overwrite: bool) -> None:
+    """A directory that holds a manifest and nothing else of a run.
+
+    Of a run that is replaced only its own files are removed.
 
     Raises:
         StorageError: it exists and may not be overwritten, is no run of ours, or cannot be made.
     """
     try:
-        if directory.is_dir() and any(directory.iterdir()):
+        if not directory.is_dir():
+            directory.mkdir(parents=True)
+        elif any(directory.iterdir()):
             if not overwrite:
                 raise StorageError(
-                    f"{directory} exists; choose another with --output DIR, or replace it with "
-                    "--overwrite"
+                    f"{directory} exists; allowed: another directory, by --output DIR, or "
+                    "--overwrite to replace it"
                 )
-            if not (directory / MANIFEST).is_file():
+            try:
+                _read_manifest(directory)
+            except StorageError as error:
                 raise StorageError(
-                    f"{directory} is not a gradflow run (it has no {MANIFEST}), so --overwrite "
-                    "does not delete it; choose another with --output DIR"
-                )
-            shutil.rmtree(directory)
-        directory.mkdir(parents=True, exist_ok=True)
-        # A directory that can be made may still not be written to.
-        write(directory / MANIFEST, b"{}")
+                    f"not overwritten, for {error}; allowed: another directory, by --output DIR"
+                ) from None
+            # The manifest stays to the last: what is left of a run can still be overwritten.
+            for pattern in _FILES:
+                for path in directory.glob(pattern):
+                    path.unlink()
+        write_json(directory / MANIFEST, manifest)
     except OSError as error:
-        reason = error.strerror or str(error)
+        reason = (error.strerror or str(error)).lower()
         raise StorageError(
-            f"cannot write to {directory}: {reason}; choose another with --output DIR"
+            f"cannot write to {directory}, {reason}; allowed: another directory, by --output DIR"
         ) from None
 
 
@@ -93,7 +101,7 @@ def write(path: Path, content: bytes | Callable[[Path], None]) -> None:
         content: its bytes, or a function that writes them to the path that it is given.
 
     Raises:
-        OSError: the file cannot be written.
+        OSError: the file cannot be written; it names `path`.
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -104,6 +112,9 @@ def write(path: Path, content: bytes | Callable[[Path], None]) -> None:
         with open(beside, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(beside, path)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OSError(error.errno or errno.EIO, reason, str(path)) from None
     finally:
         beside.unlink(missing_ok=True)
 
@@ -116,25 +127,23 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 def write_trajectory(path: Path, trajectory: Trajectory) -> None:
     """A trajectory as netCDF-4, for `read_trajectory` or any reader of netCDF."""
     dataset = trajectory.to_xarray()
+    record = {name: getattr(trajectory, name) for name in _RECORD}
     dataset.attrs = {
         "Conventions": "gradflow-1",
-        "record": json.dumps(
-            _plain(
-                {
-                    "final_time": trajectory.final_time,
-                    "result": trajectory.result,
-                    "stats": trajectory.stats,
-                    "crossings": {k: v.tolist() for k, v in trajectory.crossings.items()},
-                    "event_values": trajectory.event_values,
-                }
-            )
-        ),
+        "record": json.dumps(record, default=lambda value: value.tolist()),
     }
     write(path, lambda beside: _to_netcdf(dataset, beside))
 
 
+# What is kept of a trajectory beside its variables and coordinates.
+_RECORD = ("final_time", "result", "stats", "crossings", "event_values", "attrs")
+
+
 def _to_netcdf(dataset: xarray.Dataset, path: Path) -> None:
-    dataset.to_netcdf(path, engine="netcdf4")
+    try:
+        dataset.to_netcdf(path, engine="netcdf4")
+    except RuntimeError as error:  # how netCDF says that the disk is full
+        raise OSError(errno.EIO, f"{error} (is the disk full?)") from None
 
 
 def read_trajectory(path: Path) -> Trajectory:
@@ -149,33 +158,36 @@ def read_trajectory(path: Path) -> Trajectory:
         with xarray.open_dataset(path, engine="netcdf4", decode_times=False) as dataset:
             dataset.load()
         record = json.loads(dataset.attrs["record"])
+        crossings = {
+            name: np.asarray(rows, dtype=float).reshape(-1, 2)
+            for name, rows in record.pop("crossings").items()
+        }
+        return Trajectory(
+            variables={
+                str(name): Variable(
+                    array.values,
+                    tuple(map(str, array.dims)),
+                    array.attrs["long_name"],
+                    array.attrs["units"],
+                )
+                for name, array in dataset.data_vars.items()
+            },
+            coords={str(name): _labels(array.values) for name, array in dataset.coords.items()},
+            crossings=crossings,
+            **record,
+        )
     except FileNotFoundError:
         raise StorageError(f"{path} does not exist") from None
-    except (OSError, KeyError, ValueError) as error:
-        raise StorageError(f"{path} is not a readable trajectory: {error}") from None
-    return Trajectory(
-        variables={
-            str(name): Variable(
-                array.values,
-                tuple(map(str, array.dims)),
-                array.attrs.get("long_name", ""),
-                array.attrs.get("units", "1"),
-            )
-            for name, array in dataset.data_vars.items()
-        },
-        coords={str(name): array.values for name, array in dataset.coords.items()},
-        final_time=record["final_time"],
-        stats=record["stats"],
-        result=record["result"],
-        crossings={
-            name: np.asarray(rows, dtype=float).reshape(-1, 2)
-            for name, rows in record["crossings"].items()
-        },
-        event_values={
-            name: np.nan if value is None else value
-            for name, value in record["event_values"].items()
-        },
-    )
+    except (OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise StorageError(f"{path} is damaged: {reason}") from None
+    except (KeyError, ValueError, TypeError, AttributeError):
+        raise StorageError(f"{path} is not a trajectory that gradflow wrote") from None
+
+
+def _labels(values: np.ndarray) -> np.ndarray:
+    """Text comes back from netCDF as objects."""
+    return values.astype(str) if values.dtype == object else values
 
 
 def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
@@ -195,22 +207,33 @@ def load(directory: str | Path) -> Run:
         StorageError: there is no run, or one of its files is damaged.
     """
     directory = Path(directory)
-    manifest = directory / MANIFEST
-    if not manifest.is_file():
-        raise StorageError(f"{directory} is not a gradflow run: it has no {MANIFEST}")
+    manifest = _read_manifest(directory)
     return Run(
         directory,
         {path.stem: read_trajectory(path) for path in sorted(directory.glob("*.nc"))},
         _read_json(directory / SUMMARY) if (directory / SUMMARY).exists() else {},
-        _read_json(manifest),
+        manifest,
     )
+
+
+def _read_manifest(directory: Path) -> dict[str, Any]:
+    """The manifest of a run; many other programs have a file of that name."""
+    path = directory / MANIFEST
+    manifest = _read_json(path) if path.is_file() else {}
+    versions = manifest.get("versions")
+    if not isinstance(versions, dict) or "gradflow" not in versions:
+        raise StorageError(f"{directory} is not a gradflow run: it has no {MANIFEST} of one")
+    return manifest
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise StorageError(f"{path} is not readable: {error}") from None
+        raise StorageError(f"{path} is damaged: {error}") from None
+    if not isinstance(content, dict):
+        raise StorageError(f"{path} is damaged: it holds no mapping")
+    return content
 
 
 def _plain(value: Any) -> Any:

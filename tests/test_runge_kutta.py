@@ -64,22 +64,22 @@ def test_one_step_is_diffrax_own(method):
 
 
 @pytest.mark.parametrize(
-    ("method", "order"),
+    ("method", "order", "rate", "counts"),
     [
-        (diffrax.Heun, 2),
-        (diffrax.Bosh3, 3),
-        (diffrax.Tsit5, 5),
-        (diffrax.Dopri5, 5),
-        (diffrax.Dopri8, 8),
+        (diffrax.Heun, 2, -2.0, (64, 96, 128, 192)),
+        (diffrax.Bosh3, 3, -2.0, (64, 96, 128, 192)),
+        (diffrax.Tsit5, 5, -2.0, (64, 96, 128, 192)),
+        (diffrax.Dopri5, 5, -2.0, (64, 96, 128, 192)),
+        # Rounding leaves this one little room: a slower field, and few steps.
+        (diffrax.Dopri8, 8, -1.0, (14, 16, 20, 24)),
     ],
 )
-def test_order(method, order):
-    """The global error on logistic growth at an uneven pace, by regression over step counts."""
-    term = diffrax.ODETerm(lambda t, y, args: y * (1 - y) * (1 + jnp.sin(3 * t)))
-    y0 = np.array([0.01, 0.1, 0.5, 1.3])
-    growth = np.exp(2.0 + (1 - np.cos(6.0)) / 3)
+def test_order(method, order, rate, counts):
+    """The global error on logistic decay at an uneven pace, by regression over step counts."""
+    term = diffrax.ODETerm(lambda t, y, args: rate * y * (1 - y) * (1 + jnp.sin(t)))
+    y0 = np.linspace(0.05, 0.95, 9)
+    growth = np.exp(rate * (3.0 - np.cos(2.0)))
     exact = y0 * growth / (1 + y0 * (growth - 1))
-    counts = np.array([8, 10, 12, 14] if order == 8 else [48, 64, 96, 128])
 
     @eqx.filter_jit
     def final(n):

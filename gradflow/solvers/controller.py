@@ -108,7 +108,9 @@ class DistanceController(diffrax.AbstractAdaptiveStepSizeController):
         # Below the rounding of the state itself no error can be seen.
         rounding = jnp.finfo(error.dtype).eps * tree_norm(origin)
         ratio = error / _positive(self._tolerance(error) * travelled + rounding)
-        ratio = jnp.where(jnp.isfinite(error) & jnp.isfinite(travelled), ratio, jnp.inf)
+        # What is not measured, such as the energy dissipated, must still be a number.
+        finite = jnp.isfinite(tree_norm(y_error)) & jnp.isfinite(travelled)
+        ratio = jnp.where(finite, ratio, jnp.inf)
         keep = ratio <= 1
 
         r = jnp.maximum(ratio, 1e-8).astype(jnp.result_type(t0))

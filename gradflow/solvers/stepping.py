@@ -8,6 +8,7 @@ reports, and what a refused step cost is counted before the solver's state is ro
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +20,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .._linalg import tree_norm, tree_select
 
-RUNNING, END_TIME, GRADIENT_NORM, LOSS, STEP_LIMIT, STEP_UNDERFLOW = range(6)
+RUNNING, END_TIME, GRADIENT_NORM, LOSS, STEP_LIMIT, STEP_UNDERFLOW, NOT_FINITE = range(7)
 
 PROBES = 4  # points of each step at which events are looked at, its end among them
 HALVINGS = 30  # of a probe's interval: far below the error of the trajectory
@@ -165,7 +166,7 @@ def start(
         rejected=zero,
         refusals=zero,
         evaluations=jnp.asarray(2, jnp.int32),
-        outcome=jnp.where(jnp.isfinite(first_slope), RUNNING, STEP_UNDERFLOW).astype(jnp.int32),
+        outcome=jnp.where(jnp.isfinite(tree_norm(slope)), RUNNING, NOT_FINITE).astype(jnp.int32),
         first_slope=first_slope,
     )
 
@@ -223,19 +224,27 @@ def _attempt(
     rejected = carry.rejected + (~keep).astype(jnp.int32)
     refusals = jnp.where(keep, 0, carry.refusals + 1)
     outcome = _outcome(stepper, limits, data, keep, t, t_next, accepted + rejected, refusals, at)
+    records = tuple(
+        _record(recorder, times, records, t, keep & (outcome != RUNNING), at, data)
+        for recorder, times, records in zip(
+            stepper.recorders, save_times, carry.records, strict=True
+        )
+    )
+    crossings = _watch(stepper.watch, carry, keep, at, data)
+    # Always true, but not to the compiler: only when all has been read off the step is its start
+    # overwritten, in place. Otherwise it makes copies of the state to be safe.
+    done = [r.filled >= 0 for r in records]
+    if crossings is not None:
+        done.append(jnp.all(crossings.counts >= 0))
+    replace = functools.reduce(jnp.logical_and, done, keep)
     return Carry(
         t=t,
         t_next=jnp.minimum(t_next, limits.t1),
-        state=tree_select(keep, state, carry.state),
-        solver_state=tree_select(keep, solver_state, carry.solver_state),
+        state=tree_select(replace, state, carry.state),
+        solver_state=tree_select(replace, solver_state, carry.solver_state),
         controller_state=controller_state,
-        records=tuple(
-            _record(recorder, times, records, t, keep & (outcome != RUNNING), at, data)
-            for recorder, times, records in zip(
-                stepper.recorders, save_times, carry.records, strict=True
-            )
-        ),
-        crossings=_watch(stepper.watch, carry, keep, at, data),
+        records=records,
+        crossings=crossings,
         accepted=accepted,
         rejected=rejected,
         refusals=refusals,

@@ -49,7 +49,7 @@ def sample_loss(model: eqx.nn.MLP, data: Data) -> Float[Array, " n"]:
 
 def _accuracy(model: eqx.nn.MLP, images: Images) -> Float[Array, ""]:
     shown = jnp.argmax(jax.vmap(model)(images.pixels), axis=1).astype(jnp.int32)
-    return jnp.mean(shown == images.digits)
+    return jnp.mean(shown == images.digits, dtype=images.pixels.dtype)
 
 
 def _test_loss(s: Snapshot) -> Array:
@@ -110,7 +110,11 @@ class Digits(Task):
     samples: Annotated[int, Field(ge=1, lt=_IMAGES)] = 1000
 
     def build(self, key: Array) -> Problem:
-        """The problem for one draw of the training set and the weights, from `key`."""
+        """The problem for one draw of the training set and the weights, from `key`.
+
+        Weights are drawn in float32 and converted, so that runs in float32 and in float64 start
+        at the same point.
+        """
         # Imported here: it takes as long as everything else together.
         from sklearn.datasets import load_digits
 
@@ -128,10 +132,11 @@ class Digits(Task):
             width_size=self.hidden,
             depth=1 if self.model == "mlp" else 0,
             activation=jnp.tanh,
+            dtype=jnp.float32,
             key=model_key,
         )
         return Problem(
-            params=model,
+            params=jax.tree.map(lambda x: x.astype(float) if eqx.is_array(x) else x, model),
             data=Data(train, test),
             sample_loss=sample_loss,
             observables=self.observables,

@@ -1,0 +1,43 @@
+"""The whole command, cold, against importing what it needs.
+
+``python -m benchmarks.startup``: whole processes, alternating, on one machine; medians.
+"""
+
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROUNDS = 5
+CONFIG = Path(__file__).parent.parent / "configs" / "cooccurrence.yaml"
+
+
+def seconds(*arguments):
+    began = time.perf_counter()
+    subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
+    return time.perf_counter() - began
+
+
+def main():
+    rows = {"import": [], "help": [], "solve": []}
+    with tempfile.TemporaryDirectory() as folder:
+        for i in range(ROUNDS):
+            rows["import"].append(seconds("-c", "import jax, diffrax, matplotlib.pyplot"))
+            rows["help"].append(seconds("-m", "gradflow", "--help"))
+            rows["solve"].append(
+                seconds("-m", "gradflow", "solve", str(CONFIG), "--output", f"{folder}/{i}")
+            )
+    base = rows["import"]
+    for name, times in rows.items():
+        ratios = [a / b for a, b in zip(times, base, strict=True)]
+        print(
+            f"{name:<8} median {statistics.median(times):6.2f} s, "
+            f"{statistics.median(ratios):5.2f} times the import "
+            f"({min(ratios):.2f} to {max(ratios):.2f})"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""Figure 1 (a) and (b) of the paper, then what its Section 4 argues with."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...plotting import Figure, Line, Panel, Reference
+from ...trajectory import Trajectory
+from .data import CLASSES, WORDS
+
+
+def _score(key: int, query: int) -> Line:
+    return Line(
+        "attention_score",
+        {"key": key, "query": query},
+        rf"$\mu_{key}^\top W_K^\top W_Q\, \mu_{query}$",
+    )
+
+
+def _balance_ratio(trajectory: Trajectory) -> tuple[np.ndarray, np.ndarray]:
+    second = trajectory.sel("class_gradient", **{"class": "first"})
+    third = trajectory.sel("class_gradient", **{"class": "second"})
+    with np.errstate(divide="ignore", invalid="ignore"):  # g underflows at very large margins
+        return trajectory.times("class_gradient"), second / third
+
+
+FIGURES = (
+    Figure.both_time_scales(
+        "attention",
+        Panel(
+            tuple(
+                _score(key, query)
+                for key, query in ((1, 2), (2, 1), (3, 1), (3, 2), (1, 1), (2, 2))
+            ),
+            ylabel="attention score correlation",
+        ),
+        "Attention score correlations among the target words 1, 2 and the common word 3.",
+    ),
+    Figure.both_time_scales(
+        "loss",
+        Panel(
+            (
+                Line("loss", label="mean", colour="black"),
+                *(
+                    Line("class_loss", {"class": kind}, label)
+                    for kind, label in zip(
+                        CLASSES,
+                        ("both targets", "first only", "second only", "neither"),
+                        strict=True,
+                    )
+                ),
+            ),
+            ylabel="training loss",
+            yscale="log",
+        ),
+        "Training loss: the mean over all samples, and over each of the four kinds.",
+    ),
+    Figure.both_time_scales(
+        "response",
+        Panel(
+            tuple(Line("response", {"word": i}, rf"$G(\mu_{i})$") for i in WORDS),
+            ylabel="response of the MLP",
+            references=(Reference(0.0),),
+        ),
+        "The MLP's response to the target words 1, 2 and to the common word 3.",
+    ),
+    Figure.both_time_scales(
+        "balance",
+        Panel(
+            (Line(_balance_ratio, label=r"$S_2 / S_3$"),),
+            ylabel=r"gradient balance $S_2 / S_3$",
+            references=(Reference(0.5, 2.0, r"$[1/2,\, 2]$"),),
+        ),
+        "Automatic balancing of gradients: the ratio of the sums of g over the samples with the "
+        "first and with the second target alone, and the interval of Lemma 4.4.",
+    ),
+)

@@ -1,0 +1,114 @@
+"""What the paper follows along a run."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from ...observables import Event, Observable, Snapshot
+from ...save_times import Logarithmic
+from .data import CLASSES, SPECIAL, WORDS, Samples
+from .model import Transformer, margins, sample_loss
+
+
+def _by_class(values: Float[Array, " n"], kinds: Int[Array, " n"]) -> Float[Array, " 4"]:
+    return jnp.zeros(len(CLASSES), values.dtype).at[kinds].add(values)
+
+
+def _class_loss(s: Snapshot) -> Array:
+    losses, kinds = sample_loss(s.params, s.data), s.data.train.kinds
+    return _by_class(losses, kinds) / _by_class(jnp.ones_like(losses), kinds)
+
+
+def _class_gradient(s: Snapshot) -> Array:
+    return _by_class(jax.nn.sigmoid(-margins(s.params, s.data.train)), s.data.train.kinds)
+
+
+def _test_loss(s: Snapshot) -> Array:
+    return jnp.mean(jax.nn.softplus(-margins(s.params, s.data.test)))
+
+
+def _min_margin(s: Snapshot) -> Array:
+    return jnp.min(margins(s.params, s.data.train))
+
+
+def _attention_score(s: Snapshot) -> Array:
+    return s.params.w_k[:, :SPECIAL].T @ s.params.w_q[:, :SPECIAL]
+
+
+def _value_correlation(s: Snapshot) -> Array:
+    return s.params.w_v[:, :SPECIAL].T @ s.params.w_v[:, :SPECIAL]
+
+
+def _response(s: Snapshot) -> Array:
+    return s.params.response()[:SPECIAL]
+
+
+def _response_slope(model: Transformer, samples: Samples) -> Float[Array, " vocabulary"]:
+    """G' = m_1 W_V^T W_V c + |u|^2 c, with c_w = mean_i g_i y_i sum_l p_il at word w (App. C)."""
+    pull = jax.nn.sigmoid(-margins(model, samples)) * samples.labels
+    received = pull[:, None] * model.received(samples.tokens) / len(pull)
+    c = jnp.zeros(model.w_v.shape[1], received.dtype).at[samples.tokens].add(received)
+    u = model.readout()
+    return model.w.shape[0] * (model.w_v.T @ (model.w_v @ c)) + (u @ u) * c
+
+
+def _response_order(s: Snapshot) -> Array:
+    """Positive where max(G1', G2') < -G3' < G1' + G2' (Lemma 4.3, its constant taken as 0)."""
+    g1, g2, g3 = _response_slope(s.params, s.data.train)[:SPECIAL]
+    return jnp.minimum(-g3 - jnp.maximum(g1, g2), g1 + g2 + g3)
+
+
+def _moved(now: Float[Array, "k m"], then: Float[Array, "k m"]) -> Float[Array, "m m"]:
+    """now^T now - then^T then, written such that little cancels: (X + X^T) / 2."""
+    x = (now - then).T @ (now + then)
+    return (x + x.T) / 2
+
+
+def _drift(one: Array, other: Array) -> Array:
+    """|one - other| relative to what each of the two moved: 0 where they move together."""
+    moved = jnp.linalg.norm(one) + jnp.linalg.norm(other)
+    return jnp.linalg.norm(one - other) / jnp.maximum(moved, jnp.finfo(moved.dtype).tiny)
+
+
+def _balance_mlp(s: Snapshot) -> Array:
+    now, then = s.params, s.initial
+    return _drift(_moved(now.w, then.w), _moved(now.w_v.T, then.w_v.T))
+
+
+def _balance_attention(s: Snapshot) -> Array:
+    now, then = s.params, s.initial
+    return _drift(_moved(now.w_k.T, then.w_k.T), _moved(now.w_q.T, then.w_q.T))
+
+
+_CLASS = (("class", CLASSES),)
+# Products of whole matrices: each costs more than a step.
+_FEW = Logarithmic(count=20)
+OBSERVABLES = (
+    Observable("class_loss", _class_loss, _CLASS, "training loss"),
+    Observable("class_gradient", _class_gradient, _CLASS, "sum of g over the class"),
+    Observable("test_loss", _test_loss, label="test loss"),
+    Observable("min_margin", _min_margin, label="smallest margin"),
+    Observable(
+        "attention_score",
+        _attention_score,
+        (("key", WORDS), ("query", WORDS)),
+        "attention score correlation",
+    ),
+    Observable(
+        "value_correlation",
+        _value_correlation,
+        (("word", WORDS), ("other", WORDS)),
+        "value correlation",
+    ),
+    Observable("response", _response, (("word", WORDS),), "MLP response"),
+    Observable("balance_mlp", _balance_mlp, label="drift of W^T W - W_V W_V^T", save=_FEW),
+    Observable(
+        "balance_attention",
+        _balance_attention,
+        label="drift of W_K W_K^T - W_Q W_Q^T",
+        save=_FEW,
+    ),
+)
+EVENTS = (Event("min_margin", _min_margin), Event("response_order", _response_order))

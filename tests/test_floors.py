@@ -1,0 +1,77 @@
+"""The house: imports go down only, and rooms on one floor do not import each other."""
+
+import ast
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent.parent / "gradflow"
+FLOORS = (
+    {"_linalg", "_spec", "_yaml", "trajectory"},
+    {"problem", "save_times", "solvers", "analysis", "storage"},
+    {"fields", "observables", "plotting"},
+    {"flow", "tasks"},
+    {"config"},
+    {"experiment", "_console", "doctor"},
+    {"cli"},
+    {"__main__"},
+)
+FLOOR = {room: i for i, floor in enumerate(FLOORS) for room in floor}
+# Heavy imports that only one room may have.
+OWNERS = {"matplotlib": "plotting", "netCDF4": None, "rich": "_console", "click": "cli"}
+
+
+def imports():
+    """Every import inside the package: (room, imported room or package, line)."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        room = parts[0]
+        tree = ast.parse(path.read_text())
+        typing_only = {
+            id(node)
+            for block in ast.walk(tree)
+            if isinstance(block, ast.If) and "TYPE_CHECKING" in ast.unparse(block.test)
+            for node in ast.walk(block)
+        }
+        for node in ast.walk(tree):
+            if id(node) in typing_only:
+                continue
+            if isinstance(node, ast.Import):
+                for alias in node.names:
+                    yield room, alias.name.split(".")[0], node.lineno
+            elif isinstance(node, ast.ImportFrom):
+                depth = len(parts) - node.level
+                if node.level == 0:
+                    yield room, (node.module or "").split(".")[0], node.lineno
+                elif depth == 0:
+                    names = [node.module] if node.module else [a.name for a in node.names]
+                    for name in names:
+                        yield room, "gradflow." + name.split(".")[0], node.lineno
+
+
+def test_every_room_has_a_floor():
+    rooms = {p.relative_to(PACKAGE).parts[0].removesuffix(".py") for p in PACKAGE.rglob("*.py")}
+    assert rooms - {"__init__"} == set(FLOOR)
+
+
+def test_imports_go_down_only():
+    wrong = []
+    for room, imported, line in imports():
+        target = imported.removeprefix("gradflow.")
+        if room == "__init__" or not imported.startswith("gradflow.") or target == room:
+            continue
+        if target in FLOOR and FLOOR[target] >= FLOOR[room]:
+            wrong.append(f"{room}:{line} imports {target}")
+    assert not wrong
+
+
+def test_heavy_libraries_stay_in_their_rooms():
+    for room, imported, line in imports():
+        if OWNERS.get(imported) and room != "experiment":
+            assert room == OWNERS[imported], f"{room}:{line} imports {imported}"
+
+
+def test_only_the_last_floors_know_yaml():
+    for room, imported, _ in imports():
+        if imported == "yaml":
+            assert room == "_yaml"
+        if imported == "gradflow._yaml":
+            assert FLOOR[room] >= FLOOR["config"]

@@ -1,0 +1,27 @@
+"""The README's Python runs as it stands."""
+
+import re
+from pathlib import Path
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+def test_the_examples_run(capsys):
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    assert len(blocks) == 2
+    names = {}
+    for block in blocks:
+        # The examples promote as a user's session would.
+        exec(
+            block.replace(
+                "import gradflow",
+                "jax.config.update('jax_numpy_dtype_promotion', 'standard')\nimport gradflow",
+            ),
+            names,
+        )
+    assert names["flow"].result in capsys.readouterr().out
+
+
+def test_what_it_links_to_exists():
+    for target in re.findall(r"\]\(([^)#:]+)\)", README.read_text()):
+        assert (README.parent / target).exists(), target
