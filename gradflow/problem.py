@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PyTree
-
-if TYPE_CHECKING:
-    from .observables import Event, Observable
 
 _ALLOWED = (jnp.float32, jnp.float64)
 
@@ -32,8 +30,8 @@ class Problem(eqx.Module):
             loss is its mean.
         vector_field: instead of a loss, ``vector_field(t, params, data)``, the time derivative
             of `params`, in the same structure. Such a problem can be solved, not descended.
-        observables: what is recorded on the way, beside the loss.
-        events: scalar functions whose zero crossings are located on the way.
+        observables: what is recorded on the way, beside the loss: `gradflow.Observable`.
+        events: what is located on the way: `gradflow.Event`.
 
     Raises:
         TypeError: not exactly one of `loss`, `sample_loss` and `vector_field`; a parameter that
@@ -46,8 +44,8 @@ class Problem(eqx.Module):
     _loss: Callable | None
     _sample_loss: Callable | None
     _vector_field: Callable | None
-    observables: tuple[Observable, ...]
-    events: tuple[Event, ...]
+    observables: tuple[Any, ...]
+    events: tuple[Any, ...]
 
     def __init__(
         self,
@@ -57,8 +55,8 @@ class Problem(eqx.Module):
         *,
         sample_loss: Callable[[Any, Any], Float[Array, " n"]] | None = None,
         vector_field: Callable[[Any, Any, Any], PyTree] | None = None,
-        observables: tuple[Observable, ...] = (),
-        events: tuple[Event, ...] = (),
+        observables: tuple[Any, ...] = (),
+        events: tuple[Any, ...] = (),
     ):
         given = [f for f in (loss, sample_loss, vector_field) if f is not None]
         if len(given) != 1:
@@ -69,7 +67,7 @@ class Problem(eqx.Module):
         if not callable(given[0]):
             raise TypeError(f"the loss must be a function (params, data), got {given[0]!r}")
         self.params, self.static = _partition(params)
-        self.data = jax.tree.map(lambda x: jnp.asarray(x) if eqx.is_array_like(x) else x, data)
+        self.data = jax.tree.map(lambda x: _as_array(x) if eqx.is_array_like(x) else x, data)
         self._loss, self._sample_loss, self._vector_field = loss, sample_loss, vector_field
         self.observables, self.events = tuple(observables), tuple(events)
         self._check_outputs()
@@ -178,7 +176,7 @@ def _partition(params: PyTree) -> tuple[PyTree, PyTree]:
                 "pass what is not trained as data)"
             )
         else:
-            dtypes.setdefault(jnp.asarray(node).dtype, name)
+            dtypes.setdefault(_as_array(node).dtype, name)
     if not dtypes:
         raise TypeError("params holds no float array: there is nothing to train")
     for dtype, name in dtypes.items():
@@ -189,9 +187,14 @@ def _partition(params: PyTree) -> tuple[PyTree, PyTree]:
         raise TypeError(f"all parameters must be of one dtype: {listed}")
 
     arrays = jax.tree.map(
-        lambda node: node if is_module(node) else jnp.asarray(node), params, is_leaf=is_module
+        lambda node: node if is_module(node) else _as_array(node), params, is_leaf=is_module
     )
     return eqx.partition(arrays, eqx.is_inexact_array)
+
+
+def _as_array(value: Any) -> Array:
+    # A transfer, not a computation: `jnp.asarray` would compile one for every new shape.
+    return value if isinstance(value, jax.Array) else jax.device_put(np.asarray(value))
 
 
 def _describe(leaf: Any) -> str:

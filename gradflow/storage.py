@@ -172,7 +172,7 @@ def read_trajectory(path: Path) -> Trajectory:
                 )
                 for name, array in dataset.data_vars.items()
             },
-            coords={str(name): _labels(array.values) for name, array in dataset.coords.items()},
+            coords={str(name): array.values for name, array in dataset.coords.items()},
             crossings=crossings,
             **record,
         )
@@ -183,11 +183,6 @@ def read_trajectory(path: Path) -> Trajectory:
         raise StorageError(f"{path} is damaged: {reason}") from None
     except (KeyError, ValueError, TypeError, AttributeError):
         raise StorageError(f"{path} is not a trajectory that gradflow wrote") from None
-
-
-def _labels(values: np.ndarray) -> np.ndarray:
-    """Text comes back from netCDF as objects."""
-    return values.astype(str) if values.dtype == object else values
 
 
 def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:

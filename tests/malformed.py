@@ -185,7 +185,9 @@ MALFORMED = [
     top("text for boolean", "figures: no", "10: figures: ", "got the text 'no'; allowed: true, fa"),
     top("number for text", "output: 3", "9: output: ", "got 3; allowed: text, or null"),
     top("no path", 'output: ""', "9: output: ", "got the text ''; allowed: a path, or null"),
-    top("null in a path", 'output: "a\\0b"', "9: output: ", r"got the text 'a\x00b'; allowed: a pa"),
+    top(
+        "null in a path", 'output: "a\\0b"', "9: output: ", r"got the text 'a\x00b'; allowed: a pa"
+    ),
     top("list for choice", "precision: []", "12: precision: ", "got the list []; allowed: float64"),
     top("text for integer", "seed: zero", "7: seed: ", "got the text 'zero'; allowed: a whole"),
     top("time for integer", "seed: 1:30", "7: seed: ", "got the text '1:30'"),
@@ -247,7 +249,9 @@ MALFORMED = [
         "save times must be ascending",
     ),
     # Parts that do not fit together.
-    flow("too tight", "rtol: 1e-15", "9: flow.rtol: ", "the least that float64 parameters can hold"),
+    flow(
+        "too tight", "rtol: 1e-15", "9: flow.rtol: ", "the least that float64 parameters can hold"
+    ),
     Malformed(
         "too tight for float32 and nothing to save",
         f"{GOOD}  save_each: {{los: {{kind: linear}}}}\nprecision: float32\n",
@@ -257,10 +261,27 @@ MALFORMED = [
         ),
         ("flow.rtol=1e-7",),
     ),
-    flow("of another task's", "save_each: {accuracy: {kind: linear}}", "25: flow.save_each.acc", "no"),
-    flow("start after the end", "save: {kind: logarithmic, start: 3}", "", "before t1 = 1"),
-    flow("save after the end", "save: {kind: explicit, times: [0, 2]}", "", "lies after t1 = 1"),
-    task("too few words", "unique_words: true", "", "set vocabulary to at least 163"),
+    flow(
+        "of another task's", "save_each: {accuracy: {kind: linear}}", "25: flow.save_each.acc", "no"
+    ),
+    one(
+        "start after the end",
+        f"{GOOD}  save: {{kind: logarithmic, start: 3}}\n",
+        "FILE:3:1: flow: ",
+        "start = 3 must lie before t1 = 1",
+    ),
+    one(
+        "save after the end",
+        f"{GOOD}  save: {{kind: explicit, times: [0, 2]}}\n",
+        "FILE:3:1: flow: ",
+        "the save time 2 lies after t1 = 1",
+    ),
+    one(
+        "too few words",
+        "problem: {kind: cooccurrence, unique_words: true}\nflow: {t1: 1}\n",
+        "FILE:1:10: problem: ",
+        "set vocabulary to at least 163",
+    ),
     # Overrides.
     override("no equals sign", "flow.t1", "1: ", "no '=' in 'flow.t1'; allowed: key.path=value"),
     override("empty override", "", "1: ", "no '=' in ''"),

@@ -157,9 +157,9 @@ class Odd(Spec):
     point: tuple[int, float] = (0, 0.0)
     rates: tuple[float, ...] = ()
     save: SaveTimes | list[float] | None = None
-    by_task: dict[Literal["digits", "words"], int] = {}
+    by_task: dict[Literal["digits", "words"], int] = Field(default_factory=dict)
     name: Annotated[str, Field(min_length=2)] = "me"
-    inner: list[Pair] = []
+    inner: list[Pair] = Field(default_factory=list)
     sixes: Annotated[int, Field(ge=6, multiple_of=6)] = 6
 
 
@@ -308,5 +308,7 @@ def test_a_fault_of_a_valid_value_is_told_where_it_stands(tmp_path: Path) -> Non
 
 
 def test_parts_that_do_not_fit_together_are_told_in_python_too() -> None:
-    with pytest.raises(ValueError, match=r"flow\.rtol: rtol = 1e-09 is below .* precision: float64"):
+    with pytest.raises(
+        ValueError, match=r"flow\.rtol: rtol = 1e-09 is below .* precision: float64"
+    ):
         Config(problem=Digits(), flow=FlowSpec(t1=1.0, rtol=1e-9), precision="float32")

@@ -203,7 +203,7 @@ def test_changed_values_compile_nothing(compilations):
 
 def test_memory():
     """200 save times of a two-million-parameter model: at most 12 copies of its parameters."""
-    from gradflow import flow as flow_module
+    from gradflow.flow import run as flow_run
     from gradflow.observables import recorded
 
     width = 1000
@@ -216,7 +216,7 @@ def test_memory():
     copy = problem.size * 8
     for solver in ("bosh3", "tsit5"):
         spec = FlowSpec(t1=1.0, solver=solver)
-        plan = flow_module._plan(problem, spec, solver, recorded(problem))
+        plan = flow_run._plan(problem, spec, solver, recorded(problem))
         carry = stepping.start(
             plan.stepper,
             plan.stepper.term.vector_field.init(problem.params),

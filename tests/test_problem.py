@@ -102,7 +102,7 @@ def test_any_vector_field():
         ({"loss": lambda p, d: 0.0, "params": jnp.ones(2, complex)}, "complex128; allowed are"),
         (
             {"loss": lambda p, d: p**2, "params": jnp.ones(3)},
-            r"loss must return a real scalar, shape \(\), got shape \(3,\) of float64; pass it as sample_loss=",
+            r"real scalar, shape \(\), got shape \(3,\) of float64; pass it as sample_loss=",
         ),
         ({"loss": lambda p, d: (p, p), "params": 1.0}, "loss must return a real scalar"),
         ({"loss": lambda p, d: jnp.asarray(1), "params": 1.0}, "of int64"),

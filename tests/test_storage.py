@@ -157,7 +157,7 @@ def test_netcdf_on_a_full_disk(limit, tmp_path):
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
     try:
-        with pytest.raises(OSError, match="flow.nc") as caught:
+        with pytest.raises(OSError, match=r"flow\.nc") as caught:
             storage.write_trajectory(path, large)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
@@ -205,8 +205,10 @@ def test_a_new_run_may_lie_in_an_empty_directory_or_below_none(tmp_path):
 def test_of_two_that_begin_at_once_one_is_refused(tmp_path, monkeypatch):
     storage.create(tmp_path / "run", MANIFEST, overwrite=False)
     before = listing(tmp_path)
+    found = iter([False])  # what the other saw a moment ago
+    is_dir = Path.is_dir
     with monkeypatch.context() as then:
-        then.setattr(Path, "is_dir", lambda self: False)  # as the other found it
+        then.setattr(Path, "is_dir", lambda self: next(found, is_dir(self)))
         with pytest.raises(StorageError, match="file exists"):
             storage.create(tmp_path / "run", MANIFEST, overwrite=False)
     assert listing(tmp_path) == before
@@ -284,6 +286,7 @@ def without_crossings(path: Path) -> None:
         ("summary.json", lambda path: path.write_text("[]"), "is damaged: it holds no mapping"),
         ("manifest.json", lambda path: path.write_bytes(b"\xff"), "is damaged: "),
         ("manifest.json", lambda path: path.write_text("{}"), "has no manifest.json of one"),
+        ("manifest.json", lambda path: path.write_text('{"versions": 3}'), "has no manifest.json"),
         ("manifest.json", Path.unlink, "is not a gradflow run: it has no manifest.json of one"),
     ],
 )

@@ -116,7 +116,10 @@ class _Known(eqx.Module):
         return self.slope if state is self.state else self.field(t, state, data)
 
 
-@eqx.filter_jit
+# Run once: the time it takes is the time it takes to compile.
+@eqx.filter_jit(  # pyright: ignore[reportCallIssue]
+    compiler_options={"xla_backend_optimization_level": 0}
+)
 def start(
     stepper: Stepper, state: PyTree, save_times: tuple[Array, ...], t1: Array, data: PyTree
 ) -> Carry:

@@ -123,7 +123,7 @@ class Digits(Task):
         order = np.asarray(jax.random.permutation(data_key, len(digits)))
         parts = np.split(order, [self.samples])
         train, test = (
-            Images(jnp.asarray(pixels[part] / 16.0), jnp.asarray(digits[part], jnp.int32))
+            Images(*map(jax.device_put, (pixels[part] / 16.0, digits[part].astype(np.int32))))
             for part in parts
         )
         model = eqx.nn.MLP(

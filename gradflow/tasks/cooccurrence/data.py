@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 
@@ -60,4 +60,4 @@ def draw(
     empty = tokens < 0
     tokens[empty] = rng.choice(np.arange(SPECIAL, vocabulary), empty.sum(), replace=not unique)
     labels = np.where(kinds == 0, 1.0, -1.0)
-    return Samples(jnp.asarray(tokens), jnp.asarray(labels), jnp.asarray(kinds))
+    return Samples(*map(jax.device_put, (tokens, labels, kinds)))

@@ -6,7 +6,6 @@ import math
 from typing import Annotated, ClassVar, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 from pydantic import Field, model_validator
@@ -110,7 +109,7 @@ class Cooccurrence(Task):
             w_v=self._matrix(rng, square, small),
             w_k=self._matrix(rng, square, small),
             w_q=self._matrix(rng, square, small),
-            signs=jnp.asarray(rng.choice(np.array([-1, 1], dtype=np.int32), self.neurons)),
+            signs=jax.device_put(rng.choice(np.array([-1, 1], dtype=np.int32), self.neurons)),
         )
 
     def _matrix(self, rng: np.random.Generator, shape: tuple[int, int], theory: float) -> Array:
@@ -123,4 +122,4 @@ class Cooccurrence(Task):
                 values = rng.normal(0.0, math.sqrt(2) * bound, shape)
             case "theory":
                 values = rng.normal(0.0, theory, shape)
-        return jnp.asarray(values)
+        return jax.device_put(values)

@@ -5,24 +5,21 @@ from __future__ import annotations
 import time as clock
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import diffrax
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ValidationError
 
-from ._spec import Spec
-from .analysis import energy_residual
-from .fields import FIELDS, GradientFlow, OwnField
-from .observables import Event, Observable, Recorder, StackedRecorder, as_variables, recorded
-from .problem import Problem
-from .save_times import Logarithmic, SaveTimes
-from .solvers import (
-    SOLVERS,
+from ..analysis import energy_residual
+from ..fields import FIELDS, GradientFlow, OwnField
+from ..observables import Event, Observable, Recorder, StackedRecorder, as_variables, recorded
+from ..problem import Problem
+from ..save_times import SaveTimes
+from ..solvers import (
     CountedField,
     Counter,
     DistanceController,
@@ -30,26 +27,10 @@ from .solvers import (
     build,
     stepping,
 )
-from .solvers.stepping import Carry, Limits, Stepper
-from .trajectory import TIME, Trajectory, Variable
+from ..solvers.stepping import Carry, Limits, Stepper
+from ..trajectory import TIME, Trajectory, Variable
+from .spec import NEVER, SAVE, FlowSpec, Stop, check_tolerance
 
-# Why a run ended, and what to do about it where it should not have.
-RESULTS = {
-    "end_time": "reached t1",
-    "gradient_norm": "the gradient norm fell to its limit",
-    "loss": "the loss fell to its limit",
-    "wall_time": "the wall time allowed was used up",
-    "cancelled": "it was interrupted",
-    "step_limit": "it took max_steps steps; raise max_steps, loosen rtol, or ask for a shorter t1",
-    "step_underflow": (
-        "no step was small enough: the loss or its gradient is not finite or not smooth beyond "
-        "this time; look at the loss there, or stop before it"
-    ),
-    "not_finite": (
-        "the gradient is not finite at the initial parameters; look at the loss and the data there"
-    ),
-}
-FAILURES = ("step_limit", "step_underflow", "not_finite")
 _OUTCOMES = {
     stepping.END_TIME: "end_time",
     stepping.GRADIENT_NORM: "gradient_norm",
@@ -61,62 +42,6 @@ _OUTCOMES = {
 
 # The host looks in this often: to report, to stop, to be interrupted.
 _CHUNK_SECONDS = 0.2
-# An error below this many roundings of the distance travelled cannot be had.
-_ROUNDINGS = 100
-
-
-class Stop(Spec):
-    """When a run ends before t1: as soon as any of these holds, looked at after every step.
-
-    Attributes:
-        gradient_norm: |grad L| is at most this.
-        relative_gradient_norm: |grad L| is at most this times its value at the start.
-        loss: the loss is at most this.
-        wall_seconds: this much wall time has passed since the first step, compilation apart.
-    """
-
-    gradient_norm: Annotated[float, Field(gt=0)] | None = None
-    relative_gradient_norm: Annotated[float, Field(gt=0, lt=1)] | None = None
-    loss: float | None = None
-    wall_seconds: Annotated[float, Field(gt=0)] | None = None
-
-
-SolverName = Literal["auto", *SOLVERS]  # pyright: ignore[reportInvalidTypeForm]
-FieldName = Literal[*FIELDS]  # pyright: ignore[reportInvalidTypeForm]
-
-
-_NEVER = Stop()
-_SAVE = Logarithmic()
-
-
-class FlowSpec(Spec):
-    """What `solve` does, as far as a configuration file can say it.
-
-    Attributes:
-        t1: end time; gradient descent with learning rate eta is at t = eta * step.
-        rtol: bounds the error of the trajectory relative to the distance travelled.
-        solver: an explicit or implicit method by name; auto chooses by the tolerance.
-        field: what is followed.
-        save: when to record.
-        save_each: other save times for single observables, by name.
-        stop: when to end before t1.
-        max_steps: attempted steps after which the run counts as failed.
-    """
-
-    t1: Annotated[float, Field(gt=0)]
-    rtol: Annotated[float, Field(gt=0, lt=1)] = 1e-4
-    solver: SolverName = "auto"
-    field: FieldName = "gradient"
-    save: SaveTimes = _SAVE
-    save_each: dict[str, SaveTimes] = Field(default_factory=dict)
-    stop: Stop = _NEVER
-    max_steps: Annotated[int, Field(gt=0, lt=2**31)] = 100_000
-
-    @model_validator(mode="after")
-    def _save_times_fit(self) -> FlowSpec:
-        for save in (self.save, *self.save_each.values()):
-            save.build(self.t1)
-        return self
 
 
 @dataclass(frozen=True)
@@ -140,9 +65,9 @@ def solve(
     solver: str | diffrax.AbstractSolver = "auto",
     field: str = "gradient",
     observables: Sequence[Observable] | Mapping[str, Callable[[Any, Any, Any], Array]] = (),
-    save: SaveTimes = _SAVE,
+    save: SaveTimes = SAVE,
     save_each: Mapping[str, SaveTimes] | None = None,
-    stop: Stop = _NEVER,
+    stop: Stop = NEVER,
     max_steps: int = 100_000,
     progress: Callable[[Progress], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
@@ -205,26 +130,6 @@ def _check(**fields: Any) -> FlowSpec:
         raise ValueError("; ".join(faults)) from None
 
 
-def check_tolerance(rtol: float, dtype: Any) -> None:
-    """Refuse a tolerance that parameters of `dtype` cannot hold.
-
-    Raises:
-        ValueError: naming both, and the way out.
-    """
-    least = _ROUNDINGS * float(np.finfo(dtype).eps)
-    if rtol < least:
-        remedy = "raise rtol"
-        if np.dtype(dtype) == np.float32:
-            remedy += (
-                ", or use float64: precision: float64 in a config, in Python "
-                "jax.config.update('jax_enable_x64', True) before any array exists"
-            )
-        raise ValueError(
-            f"rtol = {rtol:g} is below {least:.2g}, the least that {np.dtype(dtype)} parameters "
-            f"can hold; {remedy}"
-        )
-
-
 class _Plan(eqx.Module):
     """A run as the compiled loop takes it."""
 
@@ -281,7 +186,7 @@ def _plan(
         term=diffrax.ODETerm(vector_field),
         solver=solver,
         controller=DistanceController(
-            jnp.asarray(spec.rtol, problem.dtype), problem.params, field.measured
+            _array(spec.rtol, problem.dtype), problem.params, field.measured
         ),
         step_evaluations=evaluations,
         measured=field.measured,
@@ -292,7 +197,7 @@ def _plan(
     )
     return _Plan(
         stepper,
-        tuple(jnp.asarray(t.build(spec.t1), problem.dtype) for t in times),
+        tuple(_array(t.build(spec.t1), problem.dtype) for t in times),
         tuple(map(tuple, groups)),
         axes,
         name,
@@ -321,20 +226,20 @@ def _run(
     followed: Any = stepper.term.vector_field
     field: Any = followed.field if isinstance(followed, CountedField) else followed
     began = clock.perf_counter()
-    t1 = jnp.asarray(spec.t1, problem.dtype)
+    t1 = _array(spec.t1, problem.dtype)
     carry = stepping.start(stepper, field.init(problem.params), plan.save_times, t1, problem.data)
     norms = [stop.gradient_norm or -1.0]
     if stop.relative_gradient_norm is not None:
         norms.append(stop.relative_gradient_norm * float(carry.first_slope))
     limits = Limits(
         t1=t1,
-        max_steps=jnp.asarray(spec.max_steps, jnp.int32),
-        gradient_norm=jnp.asarray(max(norms), problem.dtype),
-        loss=jnp.asarray(0.0 if stop.loss is None else stop.loss, problem.dtype),
+        max_steps=_array(spec.max_steps, np.int32),
+        gradient_norm=_array(max(norms), problem.dtype),
+        loss=_array(0.0 if stop.loss is None else stop.loss, problem.dtype),
     )
 
     def go(carry: Carry, attempts: int) -> Carry:
-        kept = (stepper, plan.save_times, limits, problem.data, jnp.asarray(attempts, jnp.int32))
+        kept = (stepper, plan.save_times, limits, problem.data, _array(attempts, np.int32))
         return jax.block_until_ready(stepping.advance(kept, carry))
 
     carry = go(carry, 0)  # no step yet: this is the compilation
@@ -358,6 +263,11 @@ def _run(
             break
         attempts = int(np.clip(attempts * _CHUNK_SECONDS / (now - before), 1, 4 * attempts))
     return _trajectory(problem, field, plan, carry, result, compiled - began, now - compiled)
+
+
+def _array(value: Any, dtype: Any) -> Array:
+    # A transfer, not a computation: `jnp.asarray` would compile one for every new shape.
+    return jax.device_put(np.asarray(value, dtype))
 
 
 def _evaluations(carry: Carry, plan: _Plan) -> int:

@@ -1,0 +1,108 @@
+"""What `solve` can be told, and how a run can end."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from .._spec import Spec
+from ..fields import FIELDS
+from ..save_times import Logarithmic, SaveTimes
+from ..solvers import SOLVERS
+
+# Why a run ended, and what to do about it where it should not have.
+RESULTS = {
+    "end_time": "reached t1",
+    "gradient_norm": "the gradient norm fell to its limit",
+    "loss": "the loss fell to its limit",
+    "wall_time": "the wall time allowed was used up",
+    "cancelled": "it was interrupted",
+    "step_limit": "it took max_steps steps; raise max_steps, loosen rtol, or ask for a shorter t1",
+    "step_underflow": (
+        "no step was small enough: the loss or its gradient is not finite or not smooth beyond "
+        "this time; look at the loss there, or stop before it"
+    ),
+    "not_finite": (
+        "the gradient is not finite at the initial parameters; look at the loss and the data there"
+    ),
+}
+FAILURES = ("step_limit", "step_underflow", "not_finite")
+
+# An error below this many roundings of the distance travelled cannot be had.
+_ROUNDINGS = 100
+
+
+class Stop(Spec):
+    """When a run ends before t1: as soon as any of these holds, looked at after every step.
+
+    Attributes:
+        gradient_norm: |grad L| is at most this.
+        relative_gradient_norm: |grad L| is at most this times its value at the start.
+        loss: the loss is at most this.
+        wall_seconds: this much wall time has passed since the first step, compilation apart.
+    """
+
+    gradient_norm: Annotated[float, Field(gt=0)] | None = None
+    relative_gradient_norm: Annotated[float, Field(gt=0, lt=1)] | None = None
+    loss: float | None = None
+    wall_seconds: Annotated[float, Field(gt=0)] | None = None
+
+
+SolverName = Literal["auto", *SOLVERS]  # pyright: ignore[reportInvalidTypeForm]
+FieldName = Literal[*FIELDS]  # pyright: ignore[reportInvalidTypeForm]
+
+
+NEVER = Stop()
+SAVE = Logarithmic()
+
+
+class FlowSpec(Spec):
+    """What `solve` does, as far as a configuration file can say it.
+
+    Attributes:
+        t1: end time; gradient descent with learning rate eta is at t = eta * step.
+        rtol: bounds the error of the trajectory relative to the distance travelled.
+        solver: an explicit or implicit method by name; auto chooses by the tolerance.
+        field: what is followed.
+        save: when to record.
+        save_each: other save times for single observables, by name.
+        stop: when to end before t1.
+        max_steps: attempted steps after which the run counts as failed.
+    """
+
+    t1: Annotated[float, Field(gt=0)]
+    rtol: Annotated[float, Field(gt=0, lt=1)] = 1e-4
+    solver: SolverName = "auto"
+    field: FieldName = "gradient"
+    save: SaveTimes = SAVE
+    save_each: dict[str, SaveTimes] = Field(default_factory=dict)
+    stop: Stop = NEVER
+    max_steps: Annotated[int, Field(gt=0, lt=2**31)] = 100_000
+
+    @model_validator(mode="after")
+    def _save_times_fit(self) -> FlowSpec:
+        for save in (self.save, *self.save_each.values()):
+            save.build(self.t1)
+        return self
+
+
+def check_tolerance(rtol: float, dtype: Any) -> None:
+    """Refuse a tolerance that parameters of `dtype` cannot hold.
+
+    Raises:
+        ValueError: naming both, and the way out.
+    """
+    least = _ROUNDINGS * float(np.finfo(dtype).eps)
+    if rtol < least:
+        remedy = "raise rtol"
+        if np.dtype(dtype) == np.float32:
+            remedy += (
+                ", or use float64: precision: float64 in a config, in Python "
+                "jax.config.update('jax_enable_x64', True) before any array exists"
+            )
+        raise ValueError(
+            f"rtol = {rtol:g} is below {least:.2g}, the least that {np.dtype(dtype)} parameters "
+            f"can hold; {remedy}"
+        )
