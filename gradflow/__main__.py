@@ -1,5 +1,19 @@
-"""``python -m gradflow``."""
+"""The command: ``gradflow`` and ``python -m gradflow``."""
+
+import gc
 
 from .cli import main
 
-main()
+
+def run() -> None:
+    """Run the command line."""
+    try:
+        main()
+    finally:
+        # Leaving Python, a last search for garbage through all that JAX holds takes most of a
+        # second, and finds nothing that the end of the process does not free.
+        gc.freeze()
+
+
+if __name__ == "__main__":
+    run()

@@ -54,9 +54,7 @@ class Display:
     def update(self, report: Report) -> None:
         """Show how far the run is."""
         if self._bar is not None:
-            self._bar.update(
-                self._task, completed=report.time / report.t1, description=_line(report)
-            )
+            self._bar.update(self._task, completed=report.fraction, description=_line(report))
         elif not self._quiet and time.monotonic() - self._last_line >= _LOG_SECONDS:
             self._last_line = time.monotonic()
             print(_line(report), file=sys.stderr, flush=True)

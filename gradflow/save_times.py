@@ -19,7 +19,7 @@ class Linear(Spec):
     """
 
     kind: Literal["linear"] = "linear"
-    count: Annotated[int, Field(ge=2)] = 200
+    count: Annotated[int, Field(ge=2, le=1_000_000)] = 200
 
     def build(self, t1: float) -> np.ndarray:
         """The save times, ascending, shape ``(count,)``."""
@@ -35,7 +35,7 @@ class Logarithmic(Spec):
     """
 
     kind: Literal["logarithmic"] = "logarithmic"
-    count: Annotated[int, Field(ge=3)] = 200
+    count: Annotated[int, Field(ge=3, le=1_000_000)] = 200
     start: Annotated[float, Field(gt=0)] | None = None
 
     def build(self, t1: float) -> np.ndarray:

@@ -220,6 +220,7 @@ MALFORMED = [
     task(
         "negative width", "width: -1", "10: problem.width: ", "got -1; allowed: a whole number of"
     ),
+    task("too wide", "width: 3e9", "10: problem.width: ", "got 3e9; allowed: a whole number of"),
     task("few samples", "samples: 5", "12: problem.samples: ", "at least 6"),
     top("negative seed", "seed: -1", "7: seed: ", "got -1; allowed: a whole number of at least 0"),
     flow("zero tolerance", "rtol: 0", "9: flow.rtol: ", "got 0; allowed: a finite number above 0"),

@@ -40,16 +40,32 @@ _OUTCOMES = {
     stepping.NOT_FINITE: "not_finite",
 }
 
+# Of these the last row is where the run ends; a start that is not finite has none.
+_RECORDED_TO_THE_END = ("end_time", "gradient_norm", "loss", "not_finite")
+
 # The host looks in this often: to report, to stop, to be interrupted.
 _CHUNK_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is: what `solve` reports after every chunk of steps."""
+    """How far a run is: what `solve` reports after every chunk of steps.
+
+    Attributes:
+        time: the time reached.
+        t1: the end time.
+        fraction: the share of the save times that lie behind; steady where these are spaced as
+            the work is, as a logarithmic grid is for a flow that slows down.
+        loss: the loss when it was last recorded.
+        step: the next step's size.
+        accepted: steps so far.
+        rejected: steps refused so far.
+        gradient_evaluations: so far.
+    """
 
     time: float
     t1: float
+    fraction: float
     loss: float | None
     step: float
     accepted: int
@@ -262,6 +278,8 @@ def _run(
             result = "cancelled"
             break
         attempts = int(np.clip(attempts * _CHUNK_SECONDS / (now - before), 1, 4 * attempts))
+    if result not in _RECORDED_TO_THE_END:
+        carry = stepping.close(stepper, carry, problem.data)
     return _trajectory(problem, field, plan, carry, result, compiled - began, now - compiled)
 
 
@@ -283,6 +301,7 @@ def _progress(carry: Carry, t1: float, plan: _Plan) -> Progress:
     return Progress(
         time=float(carry.t),
         t1=t1,
+        fraction=int(carry.records[0].filled) / plan.save_times[0].size,
         loss=loss,
         step=float(carry.t_next - carry.t),
         accepted=int(carry.accepted),

@@ -198,6 +198,28 @@ def advance(kept: tuple[Stepper, tuple[Array, ...], Limits, PyTree, Array], carr
     return eqx.combine(jax.lax.while_loop(going, body, dynamic), static)
 
 
+@eqx.filter_jit(donate="all-except-first")
+def close(stepper: Stepper, carry: Carry, data: PyTree) -> Carry:
+    """Record the end of a run that was cut short; one more evaluation of the field."""
+    slope = stepper.term.vf(carry.t, carry.state, data)
+
+    def append(recorder, records: Records) -> Records:
+        row = records.filled
+        values = recorder(carry.t, carry.state, slope, data)
+        last = records.times[jnp.maximum(row - 1, 0)]
+        wanted = (row < records.times.size) & ~(last >= carry.t)
+        more = Records(
+            row + 1,
+            records.times.at[row].set(carry.t),
+            jax.tree.map(lambda rows, v: rows.at[row].set(v), records.values, values),
+        )
+        return tree_select(wanted, more, records)
+
+    records = tuple(map(append, stepper.recorders, carry.records))
+    evaluations = carry.evaluations + min(stepper.step_evaluations, 1)
+    return eqx.tree_at(lambda c: (c.records, c.evaluations), carry, (records, evaluations))
+
+
 def _attempt(
     stepper: Stepper, save_times: tuple[Array, ...], limits: Limits, data: PyTree, carry: Carry
 ) -> Carry:

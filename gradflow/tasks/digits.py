@@ -106,7 +106,7 @@ class Digits(Task):
 
     kind: Literal["digits"] = "digits"
     model: Literal["logistic", "mlp"] = "logistic"
-    hidden: Annotated[int, Field(ge=1)] = 32
+    hidden: Annotated[int, Field(ge=1, lt=2**31)] = 32
     samples: Annotated[int, Field(ge=1, lt=_IMAGES)] = 1000
 
     def build(self, key: Array) -> Problem:

@@ -44,14 +44,14 @@ class Cooccurrence(Task):
     figures: ClassVar = FIGURES
 
     kind: Literal["cooccurrence"] = "cooccurrence"
-    samples: Annotated[int, Field(ge=6, multiple_of=6)] = 60
-    length: Annotated[int, Field(ge=3)] = 5
-    vocabulary: Annotated[int, Field(ge=4)] = 64
-    width: Annotated[int, Field(ge=1)] = 128
-    neurons: Annotated[int, Field(ge=1)] = 256
+    samples: Annotated[int, Field(ge=6, lt=2**31, multiple_of=6)] = 60
+    length: Annotated[int, Field(ge=3, lt=2**31)] = 5
+    vocabulary: Annotated[int, Field(ge=4, lt=2**31)] = 64
+    width: Annotated[int, Field(ge=1, lt=2**31)] = 128
+    neurons: Annotated[int, Field(ge=1, lt=2**31)] = 256
     initialisation: Literal["kaiming-uniform", "kaiming-normal", "theory"] = "kaiming-uniform"
     unique_words: bool = False
-    test_samples: Annotated[int, Field(ge=6, multiple_of=6)] = 600
+    test_samples: Annotated[int, Field(ge=6, lt=2**31, multiple_of=6)] = 600
 
     @model_validator(mode="after")
     def _enough_words(self) -> Cooccurrence:
