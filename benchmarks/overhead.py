@@ -3,7 +3,8 @@
 ``python -m benchmarks.overhead``: the paper's transformer to t = 300, after compilation. What is
 compared alternates in one process; medians of the rounds, and their spread.
 
-Rows: the bare gradient, called from Python again and again; the same inside one compiled loop;
+Rows: the bare gradient, called from Python again and again; the same inside one compiled loop,
+which the compiler shortens, for it never has to write the gradient out;
 `gradflow.solve` with nothing recorded but its end, and as configs/cooccurrence.yaml has it, 200
 save times with all observables and events; and plain diffrax with the same method, tolerance and
 controller.
