@@ -28,6 +28,7 @@ from ..solvers import (
     stepping,
 )
 from ..solvers.stepping import Carry, Limits, Stepper
+from ..solvers.watching import MAX_CROSSINGS
 from ..trajectory import TIME, Trajectory, Variable
 from .spec import NEVER, SAVE, FlowSpec, Stop, check_tolerance
 
@@ -338,7 +339,7 @@ def _trajectory(
     crossings, event_values = {}, {}
     if watched is not None:
         for i, event in enumerate(problem.events):
-            kept = min(int(watched.counts[i]), stepping.MAX_CROSSINGS)
+            kept = min(int(watched.counts[i]), MAX_CROSSINGS)
             rows = np.asarray(watched.rows[i, :kept], dtype=np.float64)
             crossings[event.name] = rows[np.argsort(rows[:, 0], kind="stable")]
             event_values[event.name] = float(watched.last[i])

@@ -16,15 +16,13 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from .._linalg import tree_norm, tree_select
+from .watching import MAX_CROSSINGS, Crossings, Records, locate, record
 
 RUNNING, END_TIME, GRADIENT_NORM, LOSS, STEP_LIMIT, STEP_UNDERFLOW, NOT_FINITE = range(7)
 
-PROBES = 4  # points of each step at which events are looked at, its end among them
-HALVINGS = 30  # of a probe's interval: far below the error of the trajectory
-MAX_CROSSINGS = 64  # of each event; the latest are kept
 _MAX_REFUSALS = 50  # in a row, each at least halving the step: a wall, not an obstacle
 
 
@@ -69,22 +67,6 @@ class Limits(eqx.Module):
     max_steps: Int[Array, ""]
     gradient_norm: Float[Array, ""]
     loss: Float[Array, ""]
-
-
-class Records(eqx.Module):
-    """One set of save times: how many rows are filled, their times, and the rows."""
-
-    filled: Int[Array, ""]
-    times: Float[Array, " n"]
-    values: PyTree[Array]
-
-
-class Crossings(eqx.Module):
-    """Zero crossings of the events: how many so far, and the latest as (time, direction)."""
-
-    counts: Int[Array, " E"]
-    rows: Float[Array, "E MAX_CROSSINGS 2"]
-    last: Float[Array, " E"]
 
 
 class Carry(eqx.Module):
@@ -250,12 +232,14 @@ def _attempt(
     refusals = jnp.where(keep, 0, carry.refusals + 1)
     outcome = _outcome(stepper, limits, data, keep, t, t_next, accepted + rejected, refusals, at)
     records = tuple(
-        _record(recorder, times, records, t, keep & (outcome != RUNNING), at, data)
+        record(recorder, times, records, t, keep & (outcome != RUNNING), at, data)
         for recorder, times, records in zip(
             stepper.recorders, save_times, carry.records, strict=True
         )
     )
-    crossings = _watch(stepper.watch, carry, keep, at, data)
+    crossings = carry.crossings
+    if crossings is not None:
+        crossings = locate(stepper.watch, crossings, carry.t, carry.t_next, keep, at, data)
     # Always true, but not to the compiler: only when all has been read off the step is its start
     # overwritten, in place. Otherwise it makes copies of the state to be safe.
     done = [r.filled >= 0 for r in records]
@@ -297,109 +281,3 @@ def _outcome(stepper, limits, data, keep, t, t_next, tried, refusals, at) -> Int
         [GRADIENT_NORM, LOSS, END_TIME, STEP_LIMIT, STEP_UNDERFLOW],
         RUNNING,
     ).astype(jnp.int32)
-
-
-def _record(recorder, save_times, records: Records, t, ends, at, data) -> Records:
-    """Fill the rows of the save times passed; where the run ends early, one more for the end."""
-    n = save_times.size
-
-    def target(records: Records) -> tuple[Bool[Array, ""], Array]:
-        row = jnp.minimum(records.filled, n - 1)
-        due = save_times[row] <= t
-        previous = records.times[jnp.maximum(records.filled - 1, 0)]
-        last = ends & ~due & ~(previous >= t)
-        return (records.filled < n) & (due | last), jnp.where(due, save_times[row], t)
-
-    def fill(records: Records) -> Records:
-        _, time = target(records)
-        row = records.filled
-        values = recorder(time, *at(time), data)
-        return Records(
-            row + 1,
-            records.times.at[row].set(time),
-            jax.tree.map(lambda rows, v: rows.at[row].set(v), records.values, values),
-        )
-
-    return jax.lax.while_loop(lambda r: target(r)[0], fill, records)
-
-
-class _Search(eqx.Module):
-    """Where the search for crossings in one step is.
-
-    Probe by probe; where an event has changed sign since the last one it is `pending`, and the
-    interval between the two is halved for each of them in turn.
-    """
-
-    crossings: Crossings
-    probe: Int[Array, ""]
-    before: Float[Array, " E"]
-    pending: Bool[Array, " E"]
-    halvings: Int[Array, ""]
-    left: Float[Array, ""]
-    right: Float[Array, ""]
-
-
-def _watch(watch, carry: Carry, keep, at, data) -> Crossings | None:
-    """Locate the sign changes of every event in the step just taken, by bisection.
-
-    One loop for probes and halvings, so that the events are compiled only once.
-    """
-    if watch is None or carry.crossings is None:
-        return None
-    h = (carry.t_next - carry.t) / PROBES
-
-    def unfinished(search: _Search) -> Bool[Array, ""]:
-        return (search.probe < PROBES) | jnp.any(search.pending)
-
-    def look(search: _Search) -> _Search:
-        halving = jnp.any(search.pending)
-        middle = search.left + (search.right - search.left) / 2
-        time = jnp.where(halving, middle, carry.t + (search.probe + 1).astype(h.dtype) * h)
-        values = watch(time, *at(time), data)
-        return tree_select(halving, halve(search, time, values), step(search, time, values))
-
-    def step(search: _Search, time, values) -> _Search:
-        before = search.crossings.last
-        return _Search(
-            crossings=eqx.tree_at(lambda c: c.last, search.crossings, values),
-            probe=search.probe + 1,
-            before=before,
-            pending=jnp.sign(values) != jnp.sign(before),
-            halvings=jnp.zeros_like(search.halvings),
-            left=time - h,
-            right=time,
-        )
-
-    def halve(search: _Search, time, values) -> _Search:
-        event = jnp.argmax(search.pending)
-        unchanged = jnp.sign(values[event]) == jnp.sign(search.before[event])
-        left = jnp.where(unchanged, time, search.left)
-        right = jnp.where(unchanged, search.right, time)
-        found = search.halvings + 1 == HALVINGS
-        crossings = tree_select(found, _note(search.crossings, event, right), search.crossings)
-        end = carry.t + search.probe.astype(h.dtype) * h
-        return _Search(
-            crossings=crossings,
-            probe=search.probe,
-            before=search.before,
-            pending=search.pending.at[event].set(~found),
-            halvings=jnp.where(found, 0, search.halvings + 1),
-            left=jnp.where(found, end - h, left),
-            right=jnp.where(found, end, right),
-        )
-
-    # A refused step has nothing to look at.
-    begin = jnp.where(keep, 0, PROBES).astype(jnp.int32)
-    last = carry.crossings.last
-    idle = jnp.zeros_like(last, dtype=bool)
-    search = _Search(carry.crossings, begin, last, idle, jnp.zeros_like(begin), h, h)
-    return jax.lax.while_loop(unfinished, look, search).crossings
-
-
-def _note(crossings: Crossings, event, time) -> Crossings:
-    """One more crossing; the oldest gives way where there are too many."""
-    row = jnp.stack([time, jnp.sign(crossings.last[event]).astype(time.dtype)])
-    slot = crossings.counts[event] % MAX_CROSSINGS
-    return Crossings(
-        crossings.counts.at[event].add(1), crossings.rows.at[event, slot].set(row), crossings.last
-    )

@@ -1,0 +1,134 @@
+"""What is read off a step: rows at the save times, and where events cross zero."""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from .._linalg import tree_select
+
+PROBES = 4  # points of each step at which events are looked at, its end among them
+HALVINGS = 30  # of a probe's interval: far below the error of the trajectory
+MAX_CROSSINGS = 64  # of each event; the latest are kept
+
+
+class Records(eqx.Module):
+    """One set of save times: how many rows are filled, their times, and the rows."""
+
+    filled: Int[Array, ""]
+    times: Float[Array, " n"]
+    values: PyTree[Array]
+
+
+class Crossings(eqx.Module):
+    """Zero crossings of the events: how many so far, and the latest as (time, direction)."""
+
+    counts: Int[Array, " E"]
+    rows: Float[Array, "E MAX_CROSSINGS 2"]
+    last: Float[Array, " E"]
+
+
+def record(recorder, save_times, records: Records, t, ends, at, data) -> Records:
+    """Fill the rows of the save times passed; where the run ends early, one more for the end."""
+    n = save_times.size
+
+    def target(records: Records) -> tuple[Bool[Array, ""], Array]:
+        row = jnp.minimum(records.filled, n - 1)
+        due = save_times[row] <= t
+        previous = records.times[jnp.maximum(records.filled - 1, 0)]
+        last = ends & ~due & ~(previous >= t)
+        return (records.filled < n) & (due | last), jnp.where(due, save_times[row], t)
+
+    def fill(records: Records) -> Records:
+        _, time = target(records)
+        row = records.filled
+        values = recorder(time, *at(time), data)
+        return Records(
+            row + 1,
+            records.times.at[row].set(time),
+            jax.tree.map(lambda rows, v: rows.at[row].set(v), records.values, values),
+        )
+
+    return jax.lax.while_loop(lambda r: target(r)[0], fill, records)
+
+
+class _Search(eqx.Module):
+    """Where the search for crossings in one step is.
+
+    Probe by probe; where an event has changed sign since the last one it is `pending`, and the
+    interval between the two is halved for each of them in turn.
+    """
+
+    crossings: Crossings
+    probe: Int[Array, ""]
+    before: Float[Array, " E"]
+    pending: Bool[Array, " E"]
+    halvings: Int[Array, ""]
+    left: Float[Array, ""]
+    right: Float[Array, ""]
+
+
+def locate(watch, crossings: Crossings, t0, t1, keep, at, data) -> Crossings:
+    """Locate the sign changes of every event in the step just taken, by bisection.
+
+    One loop for probes and halvings, so that the events are compiled only once.
+    """
+    h = (t1 - t0) / PROBES
+
+    def unfinished(search: _Search) -> Bool[Array, ""]:
+        return (search.probe < PROBES) | jnp.any(search.pending)
+
+    def look(search: _Search) -> _Search:
+        halving = jnp.any(search.pending)
+        middle = search.left + (search.right - search.left) / 2
+        time = jnp.where(halving, middle, t0 + (search.probe + 1).astype(h.dtype) * h)
+        values = watch(time, *at(time), data)
+        return tree_select(halving, halve(search, time, values), step(search, time, values))
+
+    def step(search: _Search, time, values) -> _Search:
+        before = search.crossings.last
+        return _Search(
+            crossings=eqx.tree_at(lambda c: c.last, search.crossings, values),
+            probe=search.probe + 1,
+            before=before,
+            pending=jnp.sign(values) != jnp.sign(before),
+            halvings=jnp.zeros_like(search.halvings),
+            left=time - h,
+            right=time,
+        )
+
+    def halve(search: _Search, time, values) -> _Search:
+        event = jnp.argmax(search.pending)
+        unchanged = jnp.sign(values[event]) == jnp.sign(search.before[event])
+        left = jnp.where(unchanged, time, search.left)
+        right = jnp.where(unchanged, search.right, time)
+        found = search.halvings + 1 == HALVINGS
+        crossings = tree_select(found, _note(search.crossings, event, right), search.crossings)
+        end = t0 + search.probe.astype(h.dtype) * h
+        return _Search(
+            crossings=crossings,
+            probe=search.probe,
+            before=search.before,
+            pending=search.pending.at[event].set(~found),
+            halvings=jnp.where(found, 0, search.halvings + 1),
+            left=jnp.where(found, end - h, left),
+            right=jnp.where(found, end, right),
+        )
+
+    # A refused step has nothing to look at.
+    begin = jnp.where(keep, 0, PROBES).astype(jnp.int32)
+    last = crossings.last
+    idle = jnp.zeros_like(last, dtype=bool)
+    search = _Search(crossings, begin, last, idle, jnp.zeros_like(begin), h, h)
+    return jax.lax.while_loop(unfinished, look, search).crossings
+
+
+def _note(crossings: Crossings, event, time) -> Crossings:
+    """One more crossing; the oldest gives way where there are too many."""
+    row = jnp.stack([time, jnp.sign(crossings.last[event]).astype(time.dtype)])
+    slot = crossings.counts[event] % MAX_CROSSINGS
+    return Crossings(
+        crossings.counts.at[event].add(1), crossings.rows.at[event, slot].set(row), crossings.last
+    )
