@@ -21,6 +21,15 @@ class Records(eqx.Module):
     times: Float[Array, " n"]
     values: PyTree[Array]
 
+    def with_row(self, time: Float[Array, ""], values: PyTree[Array]) -> Records:
+        """One row more."""
+        row = self.filled
+        return Records(
+            row + 1,
+            self.times.at[row].set(time),
+            jax.tree.map(lambda rows, v: rows.at[row].set(v), self.values, values),
+        )
+
 
 class Crossings(eqx.Module):
     """Zero crossings of the events: how many so far, and the latest as (time, direction)."""
@@ -43,13 +52,7 @@ def record(recorder, save_times, records: Records, t, ends, at, data) -> Records
 
     def fill(records: Records) -> Records:
         _, time = target(records)
-        row = records.filled
-        values = recorder(time, *at(time), data)
-        return Records(
-            row + 1,
-            records.times.at[row].set(time),
-            jax.tree.map(lambda rows, v: rows.at[row].set(v), records.values, values),
-        )
+        return records.with_row(time, recorder(time, *at(time), data))
 
     return jax.lax.while_loop(lambda r: target(r)[0], fill, records)
 
