@@ -41,6 +41,7 @@ _RECORDED_TO_THE_END = ("end_time", "gradient_norm", "loss", "not_finite")
 
 # The host looks in this often: to report, to stop, to be interrupted.
 _CHUNK_SECONDS = 0.2
+_MOST = 1_000_000  # attempts in a chunk
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,7 @@ def _run(
             result = "wall_time"
         elif cancelled is not None and cancelled():
             result = "cancelled"
-        attempts = int(np.clip(attempts * _CHUNK_SECONDS / passed, 1, 4 * attempts))
+        attempts = int(np.clip(attempts * _CHUNK_SECONDS / passed, 1, min(4 * attempts, _MOST)))
     if result not in _RECORDED_TO_THE_END:
         carry = legs.close(carry)
     stats = {

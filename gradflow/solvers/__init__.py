@@ -33,7 +33,7 @@ def _explicit(method: type[diffrax.AbstractERK]) -> _Builder:
 
 
 def _stabilised(method: type[StabilisedRungeKutta]) -> _Builder:
-    return lambda rtol, measured: method(PowerIteration(measured=measured))
+    return lambda rtol, measured: method(measured=measured)
 
 
 def _implicit(method: Callable[..., diffrax.AbstractESDIRK]) -> _Builder:
@@ -95,8 +95,8 @@ def build(
     Args:
         solver: ``"auto"``, a key of `SOLVERS`, or a solver of diffrax's or of anyone's. Explicit
             Runge-Kutta methods are unrolled; an implicit method that leaves the tolerances of
-            its root finder to the step size controller gets `VectorChord`; a stabilised one's
-            power iteration looks at what is measured.
+            its root finder to the step size controller gets `VectorChord`; a stabilised one
+            looks at what is measured.
         rtol: the tolerance of the run.
         measured: selects the part of the state whose error counts.
 
@@ -124,10 +124,8 @@ def _tailored(solver: Any, rtol: float, measured: Callable) -> diffrax.AbstractA
     """The solver with what it leaves open filled in."""
     if isinstance(solver, diffrax.AbstractERK):
         return UnrolledRungeKutta(solver)
-    if isinstance(solver, StabilisedRungeKutta):
-        estimator = solver.spectral_radius
-        if isinstance(estimator, PowerIteration) and estimator.measured is whole_state:
-            return replace(solver, spectral_radius=replace(estimator, measured=measured))
+    if isinstance(solver, StabilisedRungeKutta) and solver.measured is whole_state:
+        return replace(solver, measured=measured)
     if isinstance(solver, diffrax.AbstractImplicitSolver) and not isinstance(
         getattr(solver.root_finder, "rtol", rtol), float
     ):

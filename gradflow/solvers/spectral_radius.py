@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -12,32 +13,57 @@ from diffrax import ODETerm
 from jaxtyping import Array, Float, Int, PyTree
 
 from .._linalg import positive, tree_axpy, tree_norm, tree_scale, tree_sub
-from .controller import whole_state
+
+
+class Point(NamedTuple):
+    """Where an estimate is wanted.
+
+    Attributes:
+        t: the time.
+        state: the whole state.
+        args: passed to the vector field.
+        part: the part of the state on which the Jacobian acts; of a gradient flow, the
+            parameters.
+        slope: that part of the vector field's value.
+        field: from such a part to that of the vector field.
+    """
+
+    t: Any
+    state: PyTree
+    args: PyTree
+    part: PyTree
+    slope: PyTree
+    field: Callable[[PyTree], PyTree]
+
+    @classmethod
+    def of(cls, terms: ODETerm, t, state: PyTree, slope: PyTree, args, measured: Callable) -> Point:
+        """The point `state` of a vector field of which `measured` selects the part that counts."""
+
+        def field(part: PyTree) -> PyTree:
+            return measured(terms.vf(t, eqx.tree_at(measured, state, part), args))
+
+        return cls(t, state, args, measured(state), measured(slope), field)
 
 
 class AbstractSpectralRadius(eqx.Module):
     """How a stabilised method learns how stiff its equation is at the moment."""
 
     @abc.abstractmethod
-    def init(self, y0: PyTree) -> PyTree:
+    def init(self, part: PyTree) -> PyTree:
         """What the estimator remembers from one estimate to the next.
 
         Args:
-            y0: the state at the start.
+            part: the part of the state on which the Jacobian acts, at the start.
         """
 
     @abc.abstractmethod
     def estimate(
-        self, terms: ODETerm, t, y: PyTree, slope: PyTree, args: PyTree, memory: PyTree
+        self, point: Point, memory: PyTree
     ) -> tuple[Float[Array, ""], PyTree, Int[Array, ""]]:
         """A bound, meant to be tight, of the Jacobian's spectral radius at one point.
 
         Args:
-            terms: the vector field.
-            t: the time.
-            y: the state.
-            slope: the vector field there.
-            args: passed to the vector field.
+            point: where.
             memory: what the last estimate, or `init`, returned.
 
         Returns:
@@ -61,28 +87,22 @@ class PowerIteration(AbstractSpectralRadius):
         safety: what the estimate is multiplied by.
         tolerance: of the relative change from one iteration to the next.
         most: iterations after which it makes do with what it has.
-        measured: selects the part of the state on which the Jacobian acts; of a gradient flow,
-            the parameters.
     """
 
     safety: float = 1.1
     tolerance: float = 0.02
     most: int = 50
-    measured: Callable = eqx.field(static=True, default=whole_state)
 
-    def init(self, y0: PyTree) -> PyTree:
+    def init(self, part: PyTree) -> PyTree:
         """No direction and no estimate yet."""
-        part = self.measured(y0)
         return jax.tree.map(jnp.zeros_like, part), jnp.zeros((), tree_norm(part).dtype)
 
-    def estimate(self, terms, t, y, slope, args, memory):
+    def estimate(self, point, memory):
         """See `AbstractSpectralRadius.estimate`."""
         start, last = memory
-        base, f0 = self.measured(y), self.measured(slope)
-        first = last == 0
-        start = jax.lax.cond(first, lambda: _mixed(f0), lambda: start)
+        start = jax.lax.cond(last == 0, lambda: _mixed(point.slope), lambda: start)
         root = jnp.sqrt(jnp.finfo(last.dtype).eps)
-        nudge = root * (tree_norm(base) + root)
+        nudge = root * (tree_norm(point.part) + root)
 
         def going(carry):
             _, radius, previous, products = carry
@@ -91,8 +111,7 @@ class PowerIteration(AbstractSpectralRadius):
 
         def multiply(carry):
             direction, radius, _, products = carry
-            moved = eqx.tree_at(self.measured, y, tree_axpy(nudge, direction, base))
-            image = tree_sub(self.measured(terms.vf(t, moved, args)), f0)
+            image = tree_sub(point.field(tree_axpy(nudge, direction, point.part)), point.slope)
             size = tree_norm(image)
             direction = tree_scale(1 / positive(size), image)
             return direction, size / nudge, radius, products + 1
@@ -114,13 +133,12 @@ class GivenRadius(AbstractSpectralRadius):
     function: Callable
     evaluations: int = 0
 
-    def init(self, y0: PyTree) -> None:
+    def init(self, part: PyTree) -> None:
         """Nothing to remember."""
 
-    def estimate(self, terms, t, y, slope, args, memory):
+    def estimate(self, point, memory):
         """See `AbstractSpectralRadius.estimate`."""
-        del terms, slope
-        radius = jnp.asarray(self.function(t, y, args))
+        radius = jnp.asarray(self.function(point.t, point.state, point.args))
         radius = eqx.error_if(
             radius,
             ~(radius >= 0),

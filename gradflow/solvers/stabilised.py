@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import abc
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import diffrax
@@ -21,9 +22,10 @@ import numpy as np
 from diffrax import ODETerm
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from .._linalg import tree_axpy, tree_scale
+from .._linalg import positive, tree_axpy, tree_norm, tree_scale, tree_sub
+from .controller import whole_state
 from .runge_kutta import StageInterpolation
-from .spectral_radius import AbstractSpectralRadius, PowerIteration
+from .spectral_radius import AbstractSpectralRadius, Point, PowerIteration
 
 # The cubic Hermite interpolant, on the slopes at both ends and the mean slope between them.
 _HERMITE = np.array([[1.0, -2.0, 1.0], [0.0, -1.0, 1.0], [0.0, 3.0, -2.0]])
@@ -31,6 +33,12 @@ _HERMITE = np.array([[1.0, -2.0, 1.0], [0.0, -1.0, 1.0], [0.0, 3.0, -2.0]])
 # A new estimate of the spectral radius is due once this many times what the last one cost has
 # been spent on stages: estimates stay below a twentieth of the work.
 _THRIFT = 20
+
+# Rounding is done anew in every stage, at random: this times sqrt(s) of it shows in an estimate.
+_ROUNDING = 5
+
+# What is left of an estimate that may all be rounding: steps must not leap while it is blind.
+_BLIND = 0.02
 
 _REVERSE_MODE = (
     "the number of stages of a stabilised method is known only as it runs, so reverse-mode "
@@ -47,6 +55,7 @@ class StabilisedState(eqx.Module):
         radius: the latest bound of the spectral radius, in units of one over time.
         memory: what the estimator of the radius remembers.
         since: evaluations of the vector field since that estimate.
+        noise: the change of the slope that rounding the state makes, as of that estimate.
         price: evaluations that the estimate took.
         here: whether the estimate was made where the next step starts.
         stages: of the last attempt.
@@ -56,6 +65,7 @@ class StabilisedState(eqx.Module):
     slope: PyTree
     radius: Float[Array, ""]
     memory: PyTree
+    noise: Float[Array, ""]
     since: Int[Array, ""]
     price: Int[Array, ""]
     here: Bool[Array, ""]
@@ -101,10 +111,13 @@ class StabilisedRungeKutta(diffrax.AbstractAdaptiveSolver):
     Attributes:
         spectral_radius: how the radius is estimated; by default `PowerIteration`.
         max_stages: the most stages of a step.
+        measured: selects the part of the state on which the Jacobian acts and whose error counts;
+            of a gradient flow the parameters, not the energy dissipated.
     """
 
     spectral_radius: AbstractSpectralRadius = PowerIteration()
     max_stages: int = eqx.field(static=True, default=500)
+    measured: Callable = eqx.field(static=True, default=whole_state)
 
     term_structure = ODETerm
 
@@ -157,11 +170,12 @@ class StabilisedRungeKutta(diffrax.AbstractAdaptiveSolver):
         If the estimate was an old one, a new one is made.
         """
         return eqx.tree_at(
-            lambda s: (s.radius, s.memory, s.since, s.price, s.here),
+            lambda s: (s.radius, s.memory, s.noise, s.since, s.price, s.here),
             before,
             (
                 tried.radius,
                 tried.memory,
+                tried.noise,
                 jnp.where(tried.here, tried.since, jnp.iinfo(jnp.int32).max // 2),
                 tried.price,
                 tried.here,
@@ -170,7 +184,7 @@ class StabilisedRungeKutta(diffrax.AbstractAdaptiveSolver):
 
     def longest_step(self, solver_state: StabilisedState) -> Float[Array, ""]:
         """The longest step that `max_stages` keep stable, as far as is known."""
-        return 0.95 * self.coefficients.interval[-1] / solver_state.radius
+        return 0.95 * float(self.coefficients.interval[-1]) / solver_state.radius
 
     def init(self, terms: ODETerm, t0, t1, y0: PyTree, args) -> StabilisedState:
         """The slope at the start; no estimate of the radius yet."""
@@ -181,7 +195,8 @@ class StabilisedRungeKutta(diffrax.AbstractAdaptiveSolver):
         return StabilisedState(
             slope=slope,
             radius=jnp.zeros((), dtype),
-            memory=self.spectral_radius.init(y0),
+            memory=self.spectral_radius.init(self.measured(y0)),
+            noise=jnp.zeros((), dtype),
             since=zero,
             price=zero,
             here=jnp.asarray(False),
@@ -200,10 +215,11 @@ class StabilisedRungeKutta(diffrax.AbstractAdaptiveSolver):
             f0 = jax.lax.cond(made_jump, lambda: terms.vf(t0, y0, args), lambda: f0)
             refreshed = jnp.asarray(made_jump).astype(jnp.int32)
             due = due | made_jump
-        radius, memory, price = jax.lax.cond(
+        old = solver_state
+        radius, memory, noise, price = jax.lax.cond(
             due,
-            lambda: self._estimate(terms, t0, y0, f0, args, solver_state),
-            lambda: (solver_state.radius, solver_state.memory, solver_state.price),
+            lambda: self._estimate(Point.of(terms, t0, y0, f0, args, self.measured), old),
+            lambda: (old.radius, old.memory, old.noise, old.price),
         )
         h = jnp.asarray(t1 - t0).astype(radius.dtype)
         interval = jnp.asarray(self.coefficients.interval, radius.dtype)
@@ -215,18 +231,17 @@ class StabilisedRungeKutta(diffrax.AbstractAdaptiveSolver):
         increment, f1 = self._stages(terms, t0, h, y0, f0, args, stages, row)
         y1 = jax.tree.map(lambda y, d: y + d, y0, increment)
         weight = jnp.asarray(self.coefficients.error, h.dtype)[row]
-        error = jax.tree.map(
-            lambda d, a, b: jnp.where(possible, weight * (h / 2 * (a + b) - d), jnp.inf),
-            increment,
-            f0,
-            f1,
-        )
+        error = jax.tree.map(lambda d, a, b: weight * (h / 2 * (a + b) - d), increment, f0, f1)
+        noise_seen = _ROUNDING * jnp.sqrt(stages.astype(h.dtype)) * weight * h / 2 * noise
+        seen = _without(noise_seen, tree_norm(self.measured(error)))
+        error = jax.tree.map(lambda e: jnp.where(possible, seen * e, jnp.inf), error)
         spent = stages + refreshed + jnp.where(due, price, 0)
         dense = {"y0": y0, "slopes": (f0, f1, tree_scale(1 / h, increment))}
         state = StabilisedState(
             slope=f1,
             radius=radius,
             memory=memory,
+            noise=noise,
             since=stages + jnp.where(due, 0, solver_state.since),
             price=price,
             here=due | solver_state.here,
@@ -235,9 +250,15 @@ class StabilisedRungeKutta(diffrax.AbstractAdaptiveSolver):
         )
         return y1, error, dense, state, diffrax.RESULTS.successful
 
-    def _estimate(self, terms, t0, y0, f0, args, state: StabilisedState):
-        radius, memory, price = self.spectral_radius.estimate(terms, t0, y0, f0, args, state.memory)
-        return radius.astype(state.radius.dtype), memory, price
+    def _estimate(self, point: Point, state: StabilisedState):
+        radius, memory, price = self.spectral_radius.estimate(point, state.memory)
+        # In float32 the stiff noise of rounding is soon all that the error estimate would see.
+        rounded = jax.tree.map(
+            lambda y: y * (1 + jnp.finfo(y.dtype).eps * _signs(y.shape, y.dtype)), point.part
+        )
+        noise = tree_norm(tree_sub(point.field(rounded), point.slope))
+        dtype = state.radius.dtype
+        return radius.astype(dtype), memory, noise.astype(dtype), price + 1
 
     def _stages(self, terms, t0, h, y0, f0, args, stages, row) -> tuple[PyTree, PyTree]:
         """The increment over the step and the slope at its end: `stages` evaluations."""
@@ -282,6 +303,15 @@ class StabilisedRungeKutta(diffrax.AbstractAdaptiveSolver):
 
         _, increment, _, f1, _, _ = jax.lax.while_loop(going, stage, carry)
         return increment, f1
+
+
+def _signs(shape: tuple[int, ...], dtype: Any) -> Array:
+    return jax.random.rademacher(jax.random.key(0), shape, dtype)
+
+
+def _without(noise: Float[Array, ""], size: Float[Array, ""]) -> Float[Array, ""]:
+    """The share of `size` that is left without noise of that size in a random direction."""
+    return jnp.sqrt(jnp.maximum(1 - jnp.square(noise / positive(size)), _BLIND**2))
 
 
 class _Recurrence(eqx.Module):

@@ -8,6 +8,7 @@ one's steps down, and back where it gets less for an evaluation than the explici
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -17,7 +18,7 @@ from diffrax import ODETerm
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .runge_kutta import UnrolledRungeKutta
-from .spectral_radius import PowerIteration
+from .spectral_radius import Point, PowerIteration
 
 _EVERY = 4  # attempted steps from one look at the spectral radius to the next
 _NEAR = 0.6  # share of the stability limit at which a step counts as held down by it
@@ -74,16 +75,18 @@ class Stiffening(eqx.Module):
         reach: the square root of the tolerance.
         limit: the explicit method is stable for step * radius up to this.
         estimator: the power iteration.
+        measured: selects the part of the state on which the Jacobian acts.
     """
 
     reach: Float[Array, ""]
     limit: float = eqx.field(static=True)
     estimator: PowerIteration
+    measured: Callable = eqx.field(static=True)
 
     def enter(self, state: PyTree, direction: PyTree = None) -> Memory:
         """As its solver begins, or takes over with a direction known."""
         if direction is None:
-            direction = self.estimator.init(state)
+            direction = self.estimator.init(self.measured(state))
         return Memory.fresh(jax.tree.leaves(state)[0].dtype, direction)
 
     def look(
@@ -99,12 +102,13 @@ class Stiffening(eqx.Module):
         attempts = memory.attempts + 1
         short = tried.step < self.reach.astype(tried.t.dtype) * tried.t
         due = tried.keep & short & (attempts > patience) & (attempts % _EVERY == 0)
-        t, state, solver_state = tried.t, tried.state, tried.solver_state
 
         def estimate():
-            return self.estimator.estimate(
-                tried.term, t, state, solver_state, tried.data, memory.direction
+            # An explicit method's state is the slope.
+            point = Point.of(
+                tried.term, tried.t, tried.state, tried.solver_state, tried.data, self.measured
             )
+            return self.estimator.estimate(point, memory.direction)
 
         nothing = jnp.zeros((), memory.saved.dtype), memory.direction, jnp.zeros((), jnp.int32)
         radius, direction, spent = jax.lax.cond(due, estimate, lambda: nothing)
@@ -144,7 +148,7 @@ class Relaxing(eqx.Module):
 
 
 def between(
-    explicit: UnrolledRungeKutta, rtol: float, measured: Any
+    explicit: UnrolledRungeKutta, rtol: float, measured: Callable
 ) -> tuple[Stiffening, Relaxing]:
     """The rules for leaving an explicit method for a stabilised one, and for coming back.
 
@@ -153,6 +157,8 @@ def between(
         rtol: the tolerance of the run.
         measured: selects the part of the state on which the Jacobian acts.
     """
-    watch = PowerIteration(safety=1.0, most=1, measured=measured)
+    watch = PowerIteration(safety=1.0, most=1)
     limit = explicit.stability_limit
-    return Stiffening(jnp.sqrt(rtol), limit, watch), Relaxing(limit / explicit.step_evaluations)
+    return Stiffening(jnp.sqrt(rtol), limit, watch, measured), Relaxing(
+        limit / explicit.step_evaluations
+    )
