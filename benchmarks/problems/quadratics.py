@@ -49,8 +49,8 @@ def _clustered(rng: np.random.Generator) -> np.ndarray:
 
 
 def _valley(rng: np.random.Generator) -> np.ndarray:
-    """One eigenvalue of 1e-3, all others above 10."""
-    return np.concatenate([[1e-3], _log_uniform(10.0, 1000.0, 99)(rng)])
+    """One eigenvalue of 0.01, all others above 10."""
+    return np.concatenate([[0.01], _log_uniform(10.0, 1000.0, 99)(rng)])
 
 
 def _draw(spectrum: Spectrum, seed: int) -> tuple[np.ndarray, Data]:
@@ -103,9 +103,9 @@ CASES = (
     ),
     _case(
         "quadratic-valley",
-        "quadratic, one eigenvalue 1e-3 of 100, the others 10 to 1000: a flat valley",
+        "quadratic, one eigenvalue 0.01 of 100, the others 10 to 1000: a flat valley",
         _valley,
-        300.0,
+        100.0,
         "stiff",
     ),
 )
