@@ -131,7 +131,8 @@ def _case(name: str, what: str, depth: int, a0: float, tag: str) -> Case:
         first, last = task.bases[0], task.bases[-1]
         targets = task.inputs @ (first * task.strengths) @ last.T
         weights = task.weights(np.full(_MODES, a0))
-        return gf.Problem(loss, jax.device_put(weights), jax.device_put(Data(task.inputs, targets)))  # pyright: ignore[reportArgumentType]
+        data = Data(*map(jax.device_put, (task.inputs, targets)))
+        return gf.Problem(loss, jax.device_put(weights), data)
 
     def closed_form(seed: int, times: ArrayLike) -> np.ndarray:
         task = _draw(depth, seed)

@@ -7,7 +7,7 @@ and the sharpness of a cross-entropy falls with it.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -101,9 +101,9 @@ def _make(seed: int) -> gf.Problem:
     labels = digits[chosen].astype(np.int32)
     replaced = rng.random(_SAMPLES) < _RANDOM_LABELS
     labels[replaced] = rng.integers(0, 10, replaced.sum())
-    data: Any = Data(pixels[chosen].reshape(-1, 8, 8) / 16, labels)
+    data = Data(*map(jax.device_put, (pixels[chosen].reshape(-1, 8, 8) / 16, labels)))
     model = redrawn(eqx.filter_eval_shape(ConvNet, jax.random.key(0)), rng, fan_in(math.sqrt(2)))
-    return gf.Problem(params=model, data=jax.device_put(data), sample_loss=sample_loss)
+    return gf.Problem(params=model, data=data, sample_loss=sample_loss)
 
 
 CASES = (
