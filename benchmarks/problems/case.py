@@ -75,8 +75,13 @@ class Case:
             lambda leaf: leaf.astype(dtype) if eqx.is_inexact_array(leaf) else leaf, problem
         )
 
-    def times(self, count: int = 60) -> np.ndarray:
-        """Time 0, then `count` times spaced evenly in log t from 1e-6 t1 to t1."""
+    def times(self, count: int | None = None) -> np.ndarray:
+        """Time 0, then `count` times spaced evenly in log t from 1e-6 t1 to t1.
+
+        There are 60 unless given; of a large problem 12, since each is kept with all parameters.
+        """
+        if count is None:
+            count = 12 if "large" in self.tags else 60
         late = np.geomspace(1e-6 * self.t1, self.t1, count)
         return np.array([0.0, *late[:-1], self.t1])
 

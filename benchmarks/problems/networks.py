@@ -12,24 +12,22 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-_LAYERS = (eqx.nn.Linear, eqx.nn.Conv2d)
-
-# The standard deviation of a weight from the layer's shape (outputs, inputs, ...).
-Deviation = Callable[[tuple[int, ...]], float]
+# The standard deviation of a weight from the layer's shape, (outputs, inputs).
+Deviation = Callable[[tuple[int, int]], float]
 
 
 def fan_in(gain: float) -> Deviation:
-    """gain / sqrt(inputs), kernel positions counted; sqrt(2) is He's gain, 1 LeCun's."""
-    return lambda shape: gain / math.sqrt(math.prod(shape[1:]))
+    """gain / sqrt(inputs); sqrt(2) is He's gain, 1 LeCun's."""
+    return lambda shape: gain / math.sqrt(shape[1])
 
 
-def glorot(shape: tuple[int, ...]) -> float:
+def glorot(shape: tuple[int, int]) -> float:
     """sqrt(2 / (inputs + outputs)) of a dense layer."""
     return math.sqrt(2 / (shape[0] + shape[1]))
 
 
 def redrawn(model: Any, rng: np.random.Generator, deviation: Deviation) -> Any:
-    """`model` with normal weights and no biases in every dense and convolutional layer.
+    """`model` with normal weights and no biases in every dense layer.
 
     Args:
         model: a model, or shapes in place of its arrays.
@@ -38,7 +36,7 @@ def redrawn(model: Any, rng: np.random.Generator, deviation: Deviation) -> Any:
     """
 
     def is_layer(node: Any) -> bool:
-        return isinstance(node, _LAYERS)
+        return isinstance(node, eqx.nn.Linear)
 
     def layer(node: Any) -> Any:
         if not is_layer(node):

@@ -78,11 +78,8 @@ class Recipe:
         """The problem of one seed: the teacher, the inputs and the start are all drawn anew."""
         rng = np.random.default_rng(seed)
         inputs = rng.normal(size=(self.samples, self.sizes[0]))
-        return gf.Problem(
-            self.loss,
-            data=jax.device_put(Data(inputs, self._targets(rng, inputs))),  # pyright: ignore[reportArgumentType]
-            params=self._student(rng),
-        )
+        data = Data(*map(jax.device_put, (inputs, self._targets(rng, inputs))))
+        return gf.Problem(self.loss, self._student(rng), data)
 
     def _targets(self, rng: np.random.Generator, inputs: np.ndarray) -> np.ndarray:
         sizes = (*self.teacher_sizes, 1)
