@@ -22,6 +22,13 @@ from jaxtyping import Array, Float, Int, PyTree
 from .._linalg import tree_sub
 
 
+def vector_field(terms: diffrax.AbstractTerm, t, y: PyTree, args: PyTree) -> PyTree:
+    """dy/dt, also where `diffrax.diffeqsolve` runs time backwards behind the solver's back."""
+    if isinstance(terms, ODETerm):
+        return terms.vf(t, y, args)
+    return terms.vf_prod(t, y, args, terms.contr(t, t + 1))
+
+
 class StageInterpolation(diffrax.AbstractLocalInterpolation):
     """Dense output y(t0 + s h) = y0 + h sum_i b_i(s) f_i with polynomial weights b_i.
 
@@ -70,7 +77,7 @@ class UnrolledRungeKutta(diffrax.AbstractAdaptiveSolver):
 
     method: AbstractERK = eqx.field(static=True)
 
-    term_structure = ODETerm
+    term_structure = diffrax.AbstractTerm
 
     @property
     def tableau(self) -> diffrax.ButcherTableau:
@@ -102,30 +109,34 @@ class UnrolledRungeKutta(diffrax.AbstractAdaptiveSolver):
         """The order of the method."""
         return self.method.order(terms)
 
-    def func(self, terms: ODETerm, t0, y0: PyTree, args) -> PyTree:
+    def func(self, terms: diffrax.AbstractTerm, t0, y0: PyTree, args) -> PyTree:
         """The vector field at one point."""
-        return terms.vf(t0, y0, args)
+        return vector_field(terms, t0, y0, args)
 
-    def init(self, terms: ODETerm, t0, t1, y0: PyTree, args) -> PyTree:
+    def init(self, terms: diffrax.AbstractTerm, t0, t1, y0: PyTree, args) -> PyTree:
         """The vector field at the start, with which the first step begins."""
         del t1
-        return terms.vf(t0, y0, args)
+        return vector_field(terms, t0, y0, args)
 
-    def step(self, terms: ODETerm, t0, t1, y0: PyTree, args, solver_state: PyTree, made_jump):
+    def step(
+        self, terms: diffrax.AbstractTerm, t0, t1, y0: PyTree, args, solver_state: PyTree, made_jump
+    ):
         """One step; see `diffrax.AbstractSolver.step`."""
         tableau = self.tableau
         f0 = solver_state
         if made_jump is not False:
-            f0 = jax.lax.cond(made_jump, lambda: terms.vf(t0, y0, args), lambda: solver_state)
+            f0 = jax.lax.cond(
+                made_jump, lambda: vector_field(terms, t0, y0, args), lambda: solver_state
+            )
         h = t1 - t0
         slopes = [f0]
         y1 = y0
         for row, c in zip(tableau.a_lower, tableau.c, strict=True):
             y1 = _combine(y0, h, row, slopes)
-            slopes.append(terms.vf(t1 if c == 1 else t0 + float(c) * h, y1, args))
+            slopes.append(vector_field(terms, t1 if c == 1 else t0 + float(c) * h, y1, args))
         if not tableau.fsal:
             y1 = _combine(y0, h, tableau.b_sol, slopes)
-            slopes.append(terms.vf(t1, y1, args))
+            slopes.append(vector_field(terms, t1, y1, args))
         stages = tableau.num_stages
         error = jax.tree.map(lambda *fs: h * _dot(tableau.b_error, fs[:stages]), *slopes)
         dense = {"y0": y0, "slopes": tuple(slopes)}

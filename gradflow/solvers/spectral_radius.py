@@ -6,13 +6,14 @@ import abc
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from diffrax import ODETerm
 from jaxtyping import Array, Float, Int, PyTree
 
 from .._linalg import positive, tree_axpy, tree_norm, tree_scale, tree_sub
+from .runge_kutta import vector_field
 
 
 class Point(NamedTuple):
@@ -36,11 +37,13 @@ class Point(NamedTuple):
     field: Callable[[PyTree], PyTree]
 
     @classmethod
-    def of(cls, terms: ODETerm, t, state: PyTree, slope: PyTree, args, measured: Callable) -> Point:
+    def of(
+        cls, terms: diffrax.AbstractTerm, t, state: PyTree, slope: PyTree, args, measured: Callable
+    ) -> Point:
         """The point `state` of a vector field of which `measured` selects the part that counts."""
 
         def field(part: PyTree) -> PyTree:
-            return measured(terms.vf(t, eqx.tree_at(measured, state, part), args))
+            return measured(vector_field(terms, t, eqx.tree_at(measured, state, part), args))
 
         return cls(t, state, args, measured(state), measured(slope), field)
 
@@ -92,6 +95,13 @@ class PowerIteration(AbstractSpectralRadius):
     safety: float = 1.1
     tolerance: float = 0.02
     most: int = 50
+
+    def __check_init__(self):
+        if not self.safety >= 1:
+            raise ValueError(
+                f"safety = {self.safety} is below one: power iteration finds the radius from "
+                "below, and a method would be unstable; take 1.1"
+            )
 
     def init(self, part: PyTree) -> PyTree:
         """No direction and no estimate yet."""

@@ -19,12 +19,11 @@ import equinox.internal as eqxi
 import jax
 import jax.numpy as jnp
 import numpy as np
-from diffrax import ODETerm
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .._linalg import positive, tree_axpy, tree_norm, tree_scale, tree_sub
 from .controller import whole_state
-from .runge_kutta import StageInterpolation
+from .runge_kutta import StageInterpolation, vector_field
 from .spectral_radius import AbstractSpectralRadius, Point, PowerIteration
 
 # The cubic Hermite interpolant, on the slopes at both ends and the mean slope between them.
@@ -119,7 +118,7 @@ class StabilisedRungeKutta(diffrax.AbstractAdaptiveSolver):
     max_stages: int = eqx.field(static=True, default=500)
     measured: Callable = eqx.field(static=True, default=whole_state)
 
-    term_structure = ODETerm
+    term_structure = diffrax.AbstractTerm
 
     def __check_init__(self):
         if not self.max_stages >= 2:
@@ -156,9 +155,9 @@ class StabilisedRungeKutta(diffrax.AbstractAdaptiveSolver):
         """The estimate is of the error of one step."""
         return 3
 
-    def func(self, terms: ODETerm, t0, y0: PyTree, args) -> PyTree:
+    def func(self, terms: diffrax.AbstractTerm, t0, y0: PyTree, args) -> PyTree:
         """The vector field at one point."""
-        return terms.vf(t0, y0, args)
+        return vector_field(terms, t0, y0, args)
 
     def evaluations(self, solver_state: StabilisedState) -> Int[Array, ""]:
         """Evaluations of the vector field in the last attempted step."""
@@ -186,11 +185,11 @@ class StabilisedRungeKutta(diffrax.AbstractAdaptiveSolver):
         """The longest step that `max_stages` keep stable, as far as is known."""
         return 0.95 * float(self.coefficients.interval[-1]) / solver_state.radius
 
-    def init(self, terms: ODETerm, t0, t1, y0: PyTree, args) -> StabilisedState:
+    def init(self, terms: diffrax.AbstractTerm, t0, t1, y0: PyTree, args) -> StabilisedState:
         """The slope at the start; no estimate of the radius yet."""
         del t1
         dtype = jax.tree.leaves(y0)[0].dtype
-        slope = terms.vf(t0, y0, args)
+        slope = vector_field(terms, t0, y0, args)
         zero = jnp.zeros((), jnp.int32)
         return StabilisedState(
             slope=slope,
@@ -205,14 +204,20 @@ class StabilisedRungeKutta(diffrax.AbstractAdaptiveSolver):
         )
 
     def step(
-        self, terms: ODETerm, t0, t1, y0: PyTree, args, solver_state: StabilisedState, made_jump
+        self,
+        terms: diffrax.AbstractTerm,
+        t0,
+        t1,
+        y0: PyTree,
+        args,
+        solver_state: StabilisedState,
+        made_jump,
     ):
         """One step; see `diffrax.AbstractSolver.step`."""
-        y0 = eqxi.nondifferentiable_backward(y0, msg=_REVERSE_MODE, symbolic=False)
         f0, refreshed = solver_state.slope, jnp.zeros((), jnp.int32)
         due = solver_state.since >= _THRIFT * solver_state.price
         if made_jump is not False:
-            f0 = jax.lax.cond(made_jump, lambda: terms.vf(t0, y0, args), lambda: f0)
+            f0 = jax.lax.cond(made_jump, lambda: vector_field(terms, t0, y0, args), lambda: f0)
             refreshed = jnp.asarray(made_jump).astype(jnp.int32)
             due = due | made_jump
         old = solver_state
@@ -228,7 +233,8 @@ class StabilisedRungeKutta(diffrax.AbstractAdaptiveSolver):
         possible = h * radius <= interval[-1]
         stages = jnp.where(possible, row + 2, 0).astype(jnp.int32)
         row = jnp.minimum(row, interval.size - 1)
-        increment, f1 = self._stages(terms, t0, h, y0, f0, args, stages, row)
+        made = self._stages(terms, t0, h, y0, f0, args, stages, row)
+        increment, f1 = eqxi.nondifferentiable_backward(made, msg=_REVERSE_MODE, symbolic=False)
         y1 = jax.tree.map(lambda y, d: y + d, y0, increment)
         weight = jnp.asarray(self.coefficients.error, h.dtype)[row]
         error = jax.tree.map(lambda d, a, b: weight * (h / 2 * (a + b) - d), increment, f0, f1)
@@ -258,7 +264,9 @@ class StabilisedRungeKutta(diffrax.AbstractAdaptiveSolver):
         )
         noise = tree_norm(tree_sub(point.field(rounded), point.slope))
         dtype = state.radius.dtype
-        return radius.astype(dtype), memory, noise.astype(dtype), price + 1
+        found = radius.astype(dtype), memory, noise.astype(dtype)
+        # That a step depends on the radius at all is its error, and no business of a tangent.
+        return *jax.lax.stop_gradient(found), price + 1
 
     def _stages(self, terms, t0, h, y0, f0, args, stages, row) -> tuple[PyTree, PyTree]:
         """The increment over the step and the slope at its end: `stages` evaluations."""
@@ -282,7 +290,9 @@ class StabilisedRungeKutta(diffrax.AbstractAdaptiveSolver):
 
         def stage(carry):
             j, d, d_last, _, c, last = carry
-            slope = terms.vf(t0 + (c * h).astype(jnp.result_type(t0)), tree_axpy(one, d, y0), args)
+            slope = vector_field(
+                terms, t0 + (c * h).astype(jnp.result_type(t0)), tree_axpy(one, d, y0), args
+            )
             # The round after the last stage only evaluates the slope at its end.
             over = j > stages.astype(dtype)
             beta = self.beta(j)
