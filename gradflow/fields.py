@@ -29,6 +29,8 @@ class GradientFlow(eqx.Module):
 
     problem: Problem
 
+    symmetric = True  # the Jacobian of what is measured: minus the Hessian
+
     def init(self, params: PyTree) -> GradientState:
         """The state that `params` start from."""
         return GradientState(params, jnp.zeros((), jax.tree.leaves(params)[0].dtype))
@@ -59,6 +61,8 @@ class OwnField(eqx.Module):
     """The vector field of a problem that was given as one."""
 
     problem: Problem
+
+    symmetric = False  # as far as anyone knows
 
     def init(self, params: PyTree) -> PyTree:
         """The state that `params` start from: themselves."""

@@ -20,6 +20,7 @@ from ..solvers import (
     CountedField,
     Counter,
     DistanceController,
+    NewtonKrylov,
     StabilisedRungeKutta,
     build,
     stepping,
@@ -64,7 +65,8 @@ def plan(
     """What `solve` was told, made ready for the compiled loop.
 
     Raises:
-        ValueError: no such solver, or save times for an observable that there is not.
+        ValueError: no such solver, or none for this field, or save times for an observable that
+            there is not.
         TypeError: the problem has no loss where one is needed.
     """
     if problem.has_loss:
@@ -75,6 +77,15 @@ def plan(
         raise TypeError("stop.loss needs a loss, and this problem is a vector field")
 
     choices = build(solver, spec.rtol, field.measured)
+    if isinstance(solver, str) and not field.symmetric:
+        for choice in choices:
+            if isinstance(choice.solver, NewtonKrylov):
+                raise ValueError(
+                    f"solver {solver!r} solves with conjugate gradients, for which the Jacobian "
+                    "must be symmetric, as it is where there is a loss, and this problem is a "
+                    f"vector field; take {solver.removesuffix('-cg')!r}, or, if its Jacobian is "
+                    f"symmetric all the same, NewtonKrylov(diffrax.Kvaerno3(), rtol={spec.rtol:g})"
+                )
     counter = None
     vector_field: Any = field
     if not all(stepping.counts(choice.solver) for choice in choices):

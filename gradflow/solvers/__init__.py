@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import diffrax
+import jax.numpy as jnp
 
 from .controller import DistanceController as DistanceController
 from .controller import whole_state
 from .counting import CountedField as CountedField
 from .counting import Counter as Counter
 from .implicit import VectorChord as VectorChord
+from .newton_krylov import NewtonKrylov as NewtonKrylov
 from .rkc2 import RKC2 as RKC2
 from .rkl2 import RKL2 as RKL2
 from .runge_kutta import StageInterpolation as StageInterpolation
@@ -40,6 +42,11 @@ def _implicit(method: Callable[..., diffrax.AbstractESDIRK]) -> _Builder:
     return lambda rtol, measured: method(root_finder=VectorChord(rtol))
 
 
+def _matrix_free(method: Callable[..., diffrax.AbstractESDIRK]) -> _Builder:
+    # As an array, a tolerance compiles nothing again.
+    return lambda rtol, measured: NewtonKrylov(method(), jnp.asarray(rtol), measured)
+
+
 SOLVERS: dict[str, _Builder] = {
     "heun": _explicit(diffrax.Heun),
     "bosh3": _explicit(diffrax.Bosh3),
@@ -51,6 +58,9 @@ SOLVERS: dict[str, _Builder] = {
     "kvaerno3": _implicit(diffrax.Kvaerno3),
     "kvaerno4": _implicit(diffrax.Kvaerno4),
     "kvaerno5": _implicit(diffrax.Kvaerno5),
+    "kvaerno3-cg": _matrix_free(diffrax.Kvaerno3),
+    "kvaerno4-cg": _matrix_free(diffrax.Kvaerno4),
+    "kvaerno5-cg": _matrix_free(diffrax.Kvaerno5),
 }
 
 
@@ -95,8 +105,8 @@ def build(
     Args:
         solver: ``"auto"``, a key of `SOLVERS`, or a solver of diffrax's or of anyone's. Explicit
             Runge-Kutta methods are unrolled; an implicit method that leaves the tolerances of
-            its root finder to the step size controller gets `VectorChord`; a stabilised one
-            looks at what is measured.
+            its root finder to the step size controller gets `VectorChord`; our stabilised and
+            matrix-free ones look at what is measured.
         rtol: the tolerance of the run.
         measured: selects the part of the state whose error counts.
 
@@ -111,6 +121,8 @@ def build(
         return (Choice(solver, SOLVERS[solver](rtol, measured)),)
     if isinstance(solver, UnrolledRungeKutta):
         return (Choice(type(solver.method).__name__.lower(), solver),)
+    if isinstance(solver, NewtonKrylov):
+        return (Choice(solver.name, _tailored(solver, rtol, measured)),)
     name = type(solver).__name__.lower()
     if not isinstance(solver, diffrax.AbstractAdaptiveSolver):
         raise ValueError(
@@ -124,7 +136,8 @@ def _tailored(solver: Any, rtol: float, measured: Callable) -> diffrax.AbstractA
     """The solver with what it leaves open filled in."""
     if isinstance(solver, diffrax.AbstractERK):
         return UnrolledRungeKutta(solver)
-    if isinstance(solver, StabilisedRungeKutta) and solver.measured is whole_state:
+    ours = isinstance(solver, StabilisedRungeKutta | NewtonKrylov)
+    if ours and solver.measured is whole_state:
         return replace(solver, measured=measured)
     if isinstance(solver, diffrax.AbstractImplicitSolver) and not isinstance(
         getattr(solver.root_finder, "rtol", rtol), float

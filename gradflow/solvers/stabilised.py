@@ -234,7 +234,7 @@ class StabilisedRungeKutta(diffrax.AbstractAdaptiveSolver):
         stages = jnp.where(possible, row + 2, 0).astype(jnp.int32)
         row = jnp.minimum(row, interval.size - 1)
         made = self._stages(terms, t0, h, y0, f0, args, stages, row)
-        increment, f1 = eqxi.nondifferentiable_backward(made, msg=_REVERSE_MODE, symbolic=False)
+        increment, f1 = eqxi.nondifferentiable_backward(made, msg=_REVERSE_MODE)
         y1 = jax.tree.map(lambda y, d: y + d, y0, increment)
         weight = jnp.asarray(self.coefficients.error, h.dtype)[row]
         error = jax.tree.map(lambda d, a, b: weight * (h / 2 * (a + b) - d), increment, f0, f1)
