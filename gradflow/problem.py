@@ -193,8 +193,11 @@ def _partition(params: PyTree) -> tuple[PyTree, PyTree]:
 
 
 def _as_array(value: Any) -> Array:
+    if isinstance(value, jax.Array):
+        # What a run makes of a weakly typed array is not, and would be compiled for once more.
+        return jax.lax.convert_element_type(value, value.dtype) if value.weak_type else value
     # A transfer, not a computation: `jnp.asarray` would compile one for every new shape.
-    return value if isinstance(value, jax.Array) else jax.device_put(np.asarray(value))
+    return jax.device_put(np.asarray(value))
 
 
 def _describe(leaf: Any) -> str:
