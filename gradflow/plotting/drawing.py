@@ -109,6 +109,7 @@ _PAD = 0.05
 class _Curve(NamedTuple):
     times: np.ndarray
     values: np.ndarray
+    spread: np.ndarray  # zero where there is none
     span: np.ndarray  # all the times that the axis can show, those of lost values too
     name: str  # for the axis
     style: dict[str, Any]
@@ -117,6 +118,7 @@ class _Curve(NamedTuple):
 def _curves(panel: Panel, trajectory: Trajectory) -> list[_Curve]:
     """What the axes can show of each line, without the lines of which that is nothing."""
     curves = []
+    spread: np.ndarray | float
     for line, (colour, dash) in zip(panel.lines, _CYCLE * len(panel.lines), strict=False):
         try:
             if callable(line.variable):
@@ -128,6 +130,7 @@ def _curves(panel: Panel, trajectory: Trajectory) -> list[_Curve]:
                 found = trajectory.variables[line.variable]
                 units = f" ({found.units})" if found.units not in ("", "1") else ""
                 name = (found.label or line.variable) + units
+            spread = trajectory.sel(line.spread, **line.select) if line.spread else 0.0
         except KeyError:
             continue
         label = line.label or ", ".join(f"{a} {at}" for a, at in line.select.items()) or name
@@ -142,7 +145,8 @@ def _curves(panel: Panel, trajectory: Trajectory) -> list[_Curve]:
             style = {"color": _COLOURS[line.colour or colour], "ls": _DASHES[line.dash or dash]}
             # One or two points make no line to be seen.
             style |= {"label": label, "marker": "o" if keep.sum() <= 2 else "", "ms": 3}
-            curves.append(_Curve(times[keep], values[keep], times[within], name, style))
+            spread = np.broadcast_to(np.nan_to_num(np.asarray(spread, float)), times.shape)[keep]
+            curves.append(_Curve(times[keep], values[keep], spread, times[within], name, style))
     return curves
 
 
@@ -198,6 +202,12 @@ def _draw(shown: list[tuple[Panel, list[_Curve]]], marks: Marks) -> Canvas:
 def _plot(ax: Axes, panel: Panel, curves: list[_Curve]) -> list[Artist]:
     """Puts curves and references on the axes; returns what the legend should name."""
     drawn: list[Artist] = [ax.plot(c.times, c.values, **c.style)[0] for c in curves]
+    for curve in curves:
+        if curve.spread.any():
+            low, high = curve.values - curve.spread, curve.values + curve.spread
+            if panel.yscale == "log":
+                low = np.maximum(low, curve.values.min() / 2)
+            ax.fill_between(curve.times, low, high, color=curve.style["color"], alpha=0.2, lw=0)
     for ref in panel.references:
         if ref.high is None:
             drawn.append(ax.axhline(ref.low, label=ref.label, color="0.5", lw=0.7, zorder=0.7))
