@@ -29,6 +29,7 @@ from ..solvers import (
 )
 from ..solvers.stepping import Carry, Limits, Stepper
 from ..solvers.watching import MAX_CROSSINGS
+from ..spectra import Spectrum
 from ..trajectory import TIME, Trajectory, Variable
 from .spec import NEVER, SAVE, FlowSpec, Stop, check_tolerance
 
@@ -84,6 +85,7 @@ def solve(
     observables: Sequence[Observable] | Mapping[str, Callable[[Any, Any, Any], Array]] = (),
     save: SaveTimes = SAVE,
     save_each: Mapping[str, SaveTimes] | None = None,
+    spectrum: Spectrum | None = None,
     stop: Stop = NEVER,
     max_steps: int = 100_000,
     progress: Callable[[Progress], None] | None = None,
@@ -108,6 +110,8 @@ def solve(
             ``(t, params, data)`` by name.
         save: when to record: `Linear`, `Logarithmic` or `Explicit`.
         save_each: other save times for single observables, by name.
+        spectrum: what to record of the Hessian, in one word; `gradflow.spectra` has the
+            observables one by one.
         stop: when to end before `t1`.
         max_steps: attempted steps after which the run counts as failed.
         progress: called now and then with how far the run is.
@@ -123,10 +127,11 @@ def solve(
     """
     spec = _check(
         t1=t1, rtol=rtol, solver=solver, field=field, save=save,
-        save_each=dict(save_each or {}), stop=stop, max_steps=max_steps,
+        save_each=dict(save_each or {}), spectrum=spectrum, stop=stop, max_steps=max_steps,
     )  # fmt: skip
     check_tolerance(rtol, problem.dtype)
-    plan = _plan(problem, spec, solver, recorded(problem, observables))
+    asked = spectrum.build(problem) if spectrum is not None else ()
+    plan = _plan(problem, spec, solver, recorded(problem, observables, asked))
     # Full precision in matrix products, which accelerators otherwise round to fewer digits
     # than any tolerance asks for.
     with jax.default_matmul_precision("highest"):
@@ -195,8 +200,8 @@ def _plan(
     axes, times, groups = zip(*together.values(), strict=True)
 
     def recorder(watched: Sequence[Observable] | Sequence[Event]) -> Recorder:
-        functions = tuple(each.function for each in watched)
-        return Recorder(problem.bare(), field, problem.params, functions)
+        readings = tuple(each.reading for each in watched)
+        return Recorder(problem.bare(), field, problem.params, readings)
 
     stop = spec.stop
     stepper = Stepper(
@@ -322,13 +327,18 @@ def _trajectory(
 ) -> Trajectory:
     variables: dict[str, Variable] = {}
     coords: dict[str, np.ndarray] = {}
+    spent: dict[str, int] = {}
     every_record, watched = jax.device_get((carry.records, carry.crossings))
     for group, axis, records in zip(plan.groups, plan.axes, every_record, strict=True):
         n = int(records.filled)
         coords[axis] = np.asarray(records.times[:n], dtype=np.float64)
-        found, labels = as_variables(group, [rows[:n] for rows in records.values], axis)
+        found, labels = as_variables(
+            group, jax.tree.map(lambda r, n=n: r[:n], records.values), axis
+        )
         variables |= found
         coords |= labels
+        for cost in (o.cost(problem) for o in group if o.cost is not None):
+            spent["observable_evaluations"] = spent.get("observable_evaluations", 0) + n * cost
     if "dissipated" in variables:
         loss, dissipated = variables["loss"], variables["dissipated"]
         times = coords[loss.dims[0]]
@@ -354,6 +364,7 @@ def _trajectory(
             "gradient_evaluations": _evaluations(carry, plan),
             "accepted": int(carry.accepted),
             "rejected": int(carry.rejected),
+            **spent,
             "solver": plan.solver,
             "wall_seconds": wall_seconds,
             "compile_seconds": compile_seconds,
