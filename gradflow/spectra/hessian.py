@@ -51,8 +51,9 @@ def top_eigenvalues(k: int, *, steps: int | None = None, save: SaveTimes = SAVE)
     be larger than it looks.
 
     At the first save time the method starts from a random direction, then from the sum of the
-    Ritz vectors of the last time and a tenth of that direction. It keeps `steps` copies of the
-    parameters while it runs, and one from each save time to the next.
+    Ritz vectors of the last time and a tenth of that direction. While it runs it holds `steps`
+    copies of the parameters and a few more for the products, and one from each save time to the
+    next: the whole run takes about 30 copies for the sharpness, where it takes 8 without.
 
     Args:
         k: how many.
