@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from . import analysis as analysis
     from . import plotting as plotting
     from . import solvers as solvers
+    from . import spectra as spectra
     from . import tasks as tasks
     from .flow import FAILURES as FAILURES
     from .flow import RESULTS as RESULTS
@@ -15,11 +16,13 @@ if TYPE_CHECKING:
     from .flow import solve as solve
     from .observables import Event as Event
     from .observables import Observable as Observable
+    from .observables import Part as Part
     from .observables import Snapshot as Snapshot
     from .problem import Problem as Problem
     from .save_times import Explicit as Explicit
     from .save_times import Linear as Linear
     from .save_times import Logarithmic as Logarithmic
+    from .spectra import Spectrum as Spectrum
     from .storage import Run as Run
     from .storage import load as load
     from .trajectory import Trajectory as Trajectory
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 # Imported when first asked for, so that `gradflow --help` does not wait for JAX.
-_ROOMS = ("analysis", "plotting", "solvers", "tasks")
+_ROOMS = ("analysis", "plotting", "solvers", "spectra", "tasks")
 _HOMES = {
     "FAILURES": "flow",
     "RESULTS": "flow",
@@ -40,7 +43,9 @@ _HOMES = {
     "Linear": "save_times",
     "Logarithmic": "save_times",
     "Observable": "observables",
+    "Part": "observables",
     "Snapshot": "observables",
+    "Spectrum": "spectra",
     "Problem": "problem",
     "Run": "storage",
     "load": "storage",

@@ -86,6 +86,7 @@ class Config(Spec):
         except ValueError as error:
             faults.append((("flow", "rtol"), str(error)))
         names = [observable.name for observable in (*COMMON, *self.problem.observables)]
+        names += self.flow.spectrum.names if self.flow.spectrum is not None else ()
         for name in self.flow.save_each:
             if name not in names:
                 message = f"no observable {quote(name)}; {_nearest(name, names)}allowed: "

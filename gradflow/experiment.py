@@ -15,7 +15,7 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from . import flow, plotting, storage
+from . import flow, plotting, spectra, storage
 from .config import Config, dump
 from .config import load as load_config
 from .flow import Progress
@@ -102,7 +102,7 @@ def replot(directory: Path) -> list[Path]:
 
 
 def draw(task: Task, trajectory: Trajectory, directory: Path) -> list[Path]:
-    """The task's figures, as PNG and PDF.
+    """The task's figures and, where it was recorded, the spectrum's, as PNG and PDF.
 
     Returns:
         The files written.
@@ -111,7 +111,7 @@ def draw(task: Task, trajectory: Trajectory, directory: Path) -> list[Path]:
     folder.mkdir(exist_ok=True)
     phases = task.phases(trajectory)
     written = []
-    for figure in task.figures:
+    for figure in (*task.figures, *spectra.FIGURES):
         for kind, content in plotting.render(figure, trajectory, phases).items():
             path = folder / f"{figure.name}.{kind}"
             storage.write(path, content)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -49,6 +49,48 @@ class Snapshot(eqx.Module):
         return self.problem.model(self.origin)
 
 
+class Reading(NamedTuple):
+    """An observable or event without its labels: these may change without compiling again.
+
+    Attributes:
+        function: from a `Snapshot`, and a memory where there is one.
+        memory: as `Observable.memory`.
+        several: whether the function returns a tuple of arrays, not one.
+    """
+
+    function: Callable[..., Any]
+    memory: Callable[[Snapshot], PyTree] | None = None
+    several: bool = False
+
+    def __call__(self, snapshot: Snapshot, memory: PyTree) -> tuple[PyTree[Array], PyTree]:
+        """The value at one moment, and the memory for the next."""
+        if self.memory is None:
+            value = self.function(snapshot)
+        else:
+            value, memory = self.function(snapshot, memory)
+        return tuple(map(jnp.asarray, value)) if self.several else jnp.asarray(value), memory
+
+
+Axes = tuple[tuple[str, tuple[str | int, ...]], ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of several arrays that an observable's function returns together.
+
+    Attributes:
+        name: what the trajectory calls it.
+        axes: for every axis of the array its name and its labels.
+        label: what a figure writes on its axis.
+        units: units of the values, ``"1"`` when dimensionless.
+    """
+
+    name: str
+    axes: Axes = ()
+    label: str = ""
+    units: str = "1"
+
+
 @dataclass(frozen=True)
 class Observable:
     """A quantity recorded along a run.
@@ -61,14 +103,35 @@ class Observable:
         label: what a figure writes on its axis.
         units: units of the values, ``"1"`` when dimensionless.
         save: when to record it, if not whenever the run records; for what is expensive.
+        parts: where the function returns a tuple of arrays, what each of them is; each is then
+            a variable of the trajectory, and `axes`, `label` and `units` say nothing.
+        memory: where a value begins from the one before: from the `Snapshot` at t = 0 to a
+            pytree of arrays. The function then takes ``(snapshot, memory)`` and returns its
+            value and the memory for the next save time, of the same shapes and dtypes.
+        cost: from the problem to the gradient evaluations that one value takes, a
+            Hessian-vector product counted as two; ``None`` if it takes none. It raises
+            `ValueError` for a problem that cannot be observed so.
     """
 
     name: str
-    function: Callable[[Snapshot], Array]
-    axes: tuple[tuple[str, tuple[str | int, ...]], ...] = ()
+    function: Callable[..., Any]
+    axes: Axes = ()
     label: str = ""
     units: str = "1"
     save: SaveTimes | None = None
+    parts: tuple[Part, ...] = ()
+    memory: Callable[[Snapshot], PyTree] | None = None
+    cost: Callable[[Problem], int] | None = None
+
+    @property
+    def variables(self) -> tuple[Part, ...]:
+        """Every array that the function returns."""
+        return self.parts or (Part(self.name, self.axes, self.label, self.units),)
+
+    @property
+    def reading(self) -> Reading:
+        """What the compiled program knows of it."""
+        return Reading(self.function, self.memory, several=bool(self.parts))
 
 
 @dataclass(frozen=True)
@@ -77,6 +140,11 @@ class Event:
 
     name: str
     function: Callable[[Snapshot], Float[Array, ""]]
+
+    @property
+    def reading(self) -> Reading:
+        """What the compiled program knows of it."""
+        return Reading(self.function)
 
 
 def _loss(snapshot: Snapshot) -> Array:
@@ -116,24 +184,26 @@ class _Plain:
 def recorded(
     problem: Problem,
     extra: Sequence[Observable] | Mapping[str, Callable[[Any, Any, Any], Array]] = (),
+    asked: Sequence[Observable] = (),
 ) -> tuple[Observable, ...]:
-    """All that a run of `problem` records: the common quantities, the problem's own, and `extra`.
+    """All that a run of `problem` records: the common quantities, the problem's own, and others.
 
     Args:
         problem: what is solved.
         extra: observables, or plain functions ``(t, params, data)`` by name.
+        asked: further observables.
 
     Returns:
         The observables, every name once.
 
     Raises:
-        ValueError: two observables of one name.
+        ValueError: two observables of one name, or one that this problem does not admit.
         TypeError: `extra` holds something else.
     """
     common = COMMON if problem.has_loss else (DISTANCE,)
     if isinstance(extra, Mapping):
         extra = [Observable(name, _Plain(function)) for name, function in extra.items()]
-    every = (*common, *problem.observables, *extra)
+    every = (*common, *problem.observables, *extra, *asked)
     names: set[str] = set()
     for observable in every:
         if not isinstance(observable, Observable):
@@ -141,9 +211,13 @@ def recorded(
                 f"observables are Observable objects, or a mapping from names to functions "
                 f"(t, params, data); got {observable!r}"
             )
-        if observable.name in names:
-            raise ValueError(f"two observables are called {observable.name!r}; rename one")
-        names.add(observable.name)
+        parts = (part.name for part in observable.variables)
+        for name in dict.fromkeys((observable.name, *parts)):
+            if name in names:
+                raise ValueError(f"two observables are called {name!r}; rename one")
+            names.add(name)
+        if observable.cost is not None:
+            observable.cost(problem)  # raises where it cannot be had
     return every
 
 
@@ -160,29 +234,41 @@ class Splits(Protocol):
 
 
 class Recorder(eqx.Module):
-    """Functions of a snapshot, as functions of a run's state.
+    """Readings of a snapshot, as readings of a run's state.
 
     Attributes:
         problem: the problem's functions.
         field: the field that is followed.
         origin: the parameters at t = 0.
-        functions: from a `Snapshot` to an array.
+        readings: of a `Snapshot`.
     """
 
     problem: Problem
     field: Splits
     origin: PyTree
-    functions: tuple[Callable[[Snapshot], Array], ...] = eqx.field(static=True)
+    readings: tuple[Reading, ...] = eqx.field(static=True)
+
+    def begin(
+        self, t: Float[Array, ""], state: PyTree, slope: PyTree, data: PyTree
+    ) -> tuple[PyTree, ...]:
+        """Their memories before the first row; ``None`` for those that have none."""
+        snapshot = self._snapshot(t, state, slope, data)
+        return tuple(r.memory and r.memory(snapshot) for r in self.readings)
 
     def __call__(
-        self, t: Float[Array, ""], state: PyTree, slope: PyTree, data: PyTree
-    ) -> tuple[Array, ...]:
-        """The functions' values at one moment."""
+        self, t: Float[Array, ""], state: PyTree, slope: PyTree, data: PyTree, memory: PyTree
+    ) -> tuple[tuple[PyTree[Array], ...], tuple[PyTree, ...]]:
+        """Their values at one moment, and their memories for the next."""
+        snapshot = self._snapshot(t, state, slope, data)
+        rows = [r(snapshot, m) for r, m in zip(self.readings, memory, strict=True)]
+        values, memories = zip(*rows, strict=True) if rows else ((), ())
+        return values, memories
+
+    def _snapshot(self, t, state, slope, data) -> Snapshot:
         arrays, dissipated = self.field.split(state)
-        snapshot = Snapshot(
+        return Snapshot(
             self.problem, t, arrays, self.origin, self.field.measured(slope), data, dissipated
         )
-        return tuple(jnp.asarray(function(snapshot)) for function in self.functions)
 
 
 class StackedRecorder(eqx.Module):
@@ -194,17 +280,18 @@ class StackedRecorder(eqx.Module):
         self, t: Float[Array, ""], state: PyTree, slope: PyTree, data: PyTree
     ) -> Float[Array, " n"]:
         """The functions' values at one moment."""
-        return jnp.stack(self.recorder(t, state, slope, data))
+        nothing = (None,) * len(self.recorder.readings)
+        return jnp.stack(self.recorder(t, state, slope, data, nothing)[0])
 
 
 def as_variables(
-    observables: Sequence[Observable], values: Sequence[np.ndarray], time_axis: str
+    observables: Sequence[Observable], values: Sequence[PyTree[np.ndarray]], time_axis: str
 ) -> tuple[dict[str, Variable], dict[str, np.ndarray]]:
     """What was recorded, as a trajectory holds it.
 
     Args:
         observables: what was recorded.
-        values: the rows of each, time first.
+        values: the rows of each, time first; a tuple of them where it has parts.
         time_axis: the name of their time axis.
 
     Returns:
@@ -212,13 +299,15 @@ def as_variables(
     """
     variables: dict[str, Variable] = {}
     coords: dict[str, np.ndarray] = {}
-    for observable, rows in zip(observables, values, strict=True):
-        axes = observable.axes
-        if not axes:  # a plain function says nothing about its axes
-            axes = tuple(
-                (f"{observable.name}_{i}", range(size)) for i, size in enumerate(rows.shape[1:])
-            )
-        coords.update({name: np.asarray(labels) for name, labels in axes})
-        dims = (time_axis, *(name for name, _ in axes))
-        variables[observable.name] = Variable(rows, dims, observable.label, observable.units)
+    for observable, value in zip(observables, values, strict=True):
+        arrays = value if observable.parts else (value,)
+        for part, rows in zip(observable.variables, arrays, strict=True):
+            axes = part.axes
+            if not axes:  # a plain function says nothing about its axes
+                axes = tuple(
+                    (f"{part.name}_{i}", range(size)) for i, size in enumerate(rows.shape[1:])
+                )
+            coords.update({name: np.asarray(labels) for name, labels in axes})
+            dims = (time_axis, *(name for name, _ in axes))
+            variables[part.name] = Variable(rows, dims, part.label, part.units)
     return variables, coords

@@ -87,6 +87,11 @@ class Problem(eqx.Module):
         """False for a problem that was given as a vector field."""
         return self._vector_field is None
 
+    @property
+    def has_samples(self) -> bool:
+        """Whether the loss was given sample by sample."""
+        return self._sample_loss is not None
+
     def bare(self) -> Problem:
         """The problem's functions alone, without parameters and data."""
         return eqx.tree_at(
@@ -109,6 +114,16 @@ class Problem(eqx.Module):
         if self._sample_loss is not None:
             return jnp.mean(self._sample_loss(model, data))
         raise TypeError("this problem is a vector field and has no loss")
+
+    def sample_losses(self, params: PyTree, data: PyTree) -> Float[Array, " n"]:
+        """The loss of every sample at `params`, which are arrays as in `Problem.params`.
+
+        Raises:
+            TypeError: the problem was not given as a `sample_loss`.
+        """
+        if self._sample_loss is None:
+            raise TypeError("this problem has no sample_loss")
+        return self._sample_loss(self.model(params), data)
 
     def vector_field(self, t: Float[Array, ""], params: PyTree, data: PyTree) -> PyTree:
         """d params/dt of a problem that was given as a vector field.
@@ -193,8 +208,11 @@ def _partition(params: PyTree) -> tuple[PyTree, PyTree]:
 
 
 def _as_array(value: Any) -> Array:
+    if isinstance(value, jax.Array):
+        # What a run makes of a weakly typed array is not, and would be compiled for once more.
+        return jax.lax.convert_element_type(value, value.dtype) if value.weak_type else value
     # A transfer, not a computation: `jnp.asarray` would compile one for every new shape.
-    return value if isinstance(value, jax.Array) else jax.device_put(np.asarray(value))
+    return jax.device_put(np.asarray(value))
 
 
 def _describe(leaf: Any) -> str:

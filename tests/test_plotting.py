@@ -462,6 +462,32 @@ assert "matplotlib.pyplot" not in sys.modules, "pyplot imported"
 """
 
 
+@pytest.mark.parametrize("yscale", ["linear", "log"])
+def test_a_band_is_as_high_as_its_spread_says(yscale):
+    """Where the curve is, and on a logarithmic axis no further down than the axis shows."""
+    times, values = np.array([1.0, 2.0, 3.0, 4.0]), np.array([2.0, 4.0, -1.0, 3.0])
+    spread = np.array([0.5, 9.0, 0.1, np.nan])
+    variables = {
+        "value": Variable(values, ("time",)),
+        "error": Variable(spread, ("time",)),
+    }
+    run = Trajectory(variables, {"time": times}, 4.0, {}, "end_time")
+    panel = Panel((Line("value", spread="error"),), yscale=yscale)
+    (ax,) = draw(Figure("band", (panel,)), run).axes
+    (band,) = ax.collections
+    corners = {tuple(corner) for corner in band.get_paths()[0].vertices.round(12).tolist()}
+    if yscale == "linear":
+        assert {(1, 1.5), (1, 2.5), (2, -5), (2, 13), (3, -1.1), (3, -0.9), (4, 3)} <= corners
+    else:
+        assert {(1, 1.5), (1, 2.5), (2, 1), (2, 13), (4, 3)} <= corners
+        assert not any(x == 3 for x, _ in corners)
+    # Without what it is made of the whole line is left out, as for any other.
+    lacking = Panel((Line("value", spread="lost"),))
+    assert draw(Figure("band", (lacking,)), run) is None
+    without = Panel((Line("value"),))
+    assert not draw(Figure("band", (without,)), run).axes[0].collections
+
+
 def test_matplotlib_is_imported_late_and_left_as_it_was():
     path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, "-c", SCRIPT]

@@ -52,6 +52,15 @@ def test_modules_inside_containers():
     assert set(flow.final_params) == set(params)
 
 
+def test_scalars_are_typed_as_the_run_types_them():
+    """A weakly typed parameter would have the whole loop compiled twice."""
+    weak = jnp.asarray(1.5)
+    assert weak.weak_type
+    problem = gf.Problem(lambda p, d: p["a"] ** 2 + p["b"] ** 2, {"a": weak, "b": 0.5})
+    assert [leaf.weak_type for leaf in jax.tree.leaves(problem.params)] == [False, False]
+    assert problem.dtype == weak.dtype
+
+
 def test_sample_loss_is_averaged():
     def losses(p, data):
         return (p - data) ** 2

@@ -87,7 +87,7 @@ class Legs:
 
     def _write(self, carry: Carry) -> None:
         t, *before = self._began
-        now = (int(carry.accepted), int(carry.rejected), int(carry.evaluations))
+        now = (int(carry.accepted), int(carry.rejected), self._plan.evaluations(carry))
         self._began = (float(carry.t), *now)
         accepted, rejected, evaluations = (b - a for a, b in zip(before, now, strict=True))
         self._log.append(

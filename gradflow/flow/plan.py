@@ -25,7 +25,7 @@ from ..solvers import (
     build,
     stepping,
 )
-from ..solvers.stepping import Stepper
+from ..solvers.stepping import Carry, Stepper
 from ..trajectory import TIME
 from .spec import FlowSpec
 
@@ -54,6 +54,10 @@ class Plan(eqx.Module):
     axes: tuple[str, ...] = eqx.field(static=True)
     field: Any
     counter: Counter | None = eqx.field(static=True)
+
+    def evaluations(self, carry: Carry) -> int:
+        """Gradient evaluations spent so far."""
+        return int(carry.evaluations) if self.counter is None else self.counter.read()
 
 
 def plan(
@@ -107,8 +111,8 @@ def plan(
     axes, times, groups = zip(*together.values(), strict=True)
 
     def recorder(watched: Sequence[Observable] | Sequence[Event]) -> Recorder:
-        functions = tuple(each.function for each in watched)
-        return Recorder(problem.bare(), field, problem.params, functions)
+        readings = tuple(each.reading for each in watched)
+        return Recorder(problem.bare(), field, problem.params, readings)
 
     stop = spec.stop
 

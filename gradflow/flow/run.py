@@ -22,6 +22,7 @@ from ..solvers import (
 )
 from ..solvers.stepping import Carry
 from ..solvers.watching import MAX_CROSSINGS
+from ..spectra import Spectrum
 from ..trajectory import Trajectory, Variable
 from .legs import Legs
 from .plan import Plan, plan
@@ -80,6 +81,7 @@ def solve(
     observables: Sequence[Observable] | Mapping[str, Callable[[Any, Any, Any], Array]] = (),
     save: SaveTimes = SAVE,
     save_each: Mapping[str, SaveTimes] | None = None,
+    spectrum: Spectrum | None = None,
     stop: Stop = NEVER,
     max_steps: int = 100_000,
     progress: Callable[[Progress], None] | None = None,
@@ -104,6 +106,8 @@ def solve(
             ``(t, params, data)`` by name.
         save: when to record: `Linear`, `Logarithmic` or `Explicit`.
         save_each: other save times for single observables, by name.
+        spectrum: what to record of the Hessian, in one word; `gradflow.spectra` has the
+            observables one by one.
         stop: when to end before `t1`.
         max_steps: attempted steps after which the run counts as failed.
         progress: called now and then with how far the run is.
@@ -119,10 +123,11 @@ def solve(
     """
     spec = _check(
         t1=t1, rtol=rtol, solver=solver, field=field, save=save,
-        save_each=dict(save_each or {}), stop=stop, max_steps=max_steps,
+        save_each=dict(save_each or {}), spectrum=spectrum, stop=stop, max_steps=max_steps,
     )  # fmt: skip
     check_tolerance(rtol, problem.dtype)
-    planned = plan(problem, spec, solver, recorded(problem, observables))
+    asked = spectrum.build(problem) if spectrum is not None else ()
+    planned = plan(problem, spec, solver, recorded(problem, observables, asked))
     # Full precision in matrix products, which accelerators otherwise round to fewer digits
     # than any tolerance asks for.
     with jax.default_matmul_precision("highest"):
@@ -179,7 +184,7 @@ def _run(
     if result not in _RECORDED_TO_THE_END:
         carry = legs.close(carry)
     stats = {
-        "gradient_evaluations": _evaluations(carry, plan),
+        "gradient_evaluations": plan.evaluations(carry),
         "accepted": int(carry.accepted),
         "rejected": int(carry.rejected),
         **legs.report(carry),
@@ -187,10 +192,6 @@ def _run(
         "compile_seconds": compile_seconds,
     }
     return _trajectory(problem, plan, carry, result, stats)
-
-
-def _evaluations(carry: Carry, plan: Plan) -> int:
-    return int(carry.evaluations) if plan.counter is None else plan.counter.read()
 
 
 def _progress(carry: Carry, t1: float, plan: Plan) -> Progress:
@@ -207,7 +208,7 @@ def _progress(carry: Carry, t1: float, plan: Plan) -> Progress:
         step=float(carry.t_next - carry.t),
         accepted=int(carry.accepted),
         rejected=int(carry.rejected),
-        gradient_evaluations=_evaluations(carry, plan),
+        gradient_evaluations=plan.evaluations(carry),
     )
 
 
@@ -216,13 +217,18 @@ def _trajectory(
 ) -> Trajectory:
     variables: dict[str, Variable] = {}
     coords: dict[str, np.ndarray] = {}
+    spent: dict[str, int] = {}
     every_record, watched = jax.device_get((carry.records, carry.crossings))
     for group, axis, records in zip(plan.groups, plan.axes, every_record, strict=True):
         n = int(records.filled)
         coords[axis] = np.asarray(records.times[:n], dtype=np.float64)
-        found, labels = as_variables(group, [rows[:n] for rows in records.values], axis)
+        found, labels = as_variables(
+            group, jax.tree.map(lambda r, n=n: r[:n], records.values), axis
+        )
         variables |= found
         coords |= labels
+        for cost in (o.cost(problem) for o in group if o.cost is not None):
+            spent["observable_evaluations"] = spent.get("observable_evaluations", 0) + n * cost
     if "dissipated" in variables:
         loss, dissipated = variables["loss"], variables["dissipated"]
         times = coords[loss.dims[0]]
@@ -244,6 +250,6 @@ def _trajectory(
         final_params=problem.model(plan.field.split(carry.state)[0]),
         crossings=crossings,
         event_values=event_values,
-        stats=stats,
+        stats=stats | spent,
         result=result,
     )

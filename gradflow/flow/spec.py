@@ -11,6 +11,7 @@ from .._spec import Spec
 from ..fields import FIELDS
 from ..save_times import Logarithmic, SaveTimes
 from ..solvers import SOLVERS
+from ..spectra import Spectrum
 
 # Why a run ended, and what to do about it where it should not have.
 RESULTS = {
@@ -68,6 +69,7 @@ class FlowSpec(Spec):
         field: what is followed.
         save: when to record.
         save_each: other save times for single observables, by name.
+        spectrum: what is recorded of the Hessian, e.g. the sharpness; null for nothing.
         stop: when to end before t1.
         max_steps: attempted steps after which the run counts as failed.
     """
@@ -78,12 +80,14 @@ class FlowSpec(Spec):
     field: FieldName = "gradient"
     save: SaveTimes = SAVE
     save_each: dict[str, SaveTimes] = Field(default_factory=dict)
+    spectrum: Spectrum | None = None
     stop: Stop = NEVER
     max_steps: Annotated[int, Field(gt=0, lt=2**31)] = 100_000
 
     @model_validator(mode="after")
     def _save_times_fit(self) -> FlowSpec:
-        for save in (self.save, *self.save_each.values()):
+        own = [self.spectrum.save] if self.spectrum is not None else []
+        for save in (self.save, *self.save_each.values(), *own):
             save.build(self.t1)
         return self
 

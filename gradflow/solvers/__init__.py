@@ -132,7 +132,7 @@ def build(
     return (Choice(name, _tailored(solver, rtol, measured)),)
 
 
-def _tailored(solver: Any, rtol: float, measured: Callable) -> diffrax.AbstractAdaptiveSolver:
+def _tailored(solver: Any, rtol: float, measured: Callable) -> Any:
     """The solver with what it leaves open filled in."""
     if isinstance(solver, diffrax.AbstractERK):
         return UnrolledRungeKutta(solver)

@@ -28,14 +28,14 @@ import equinox.internal as eqxi
 import jax
 import jax.numpy as jnp
 import numpy as np
-from diffrax import AbstractESDIRK, ODETerm
+from diffrax import AbstractESDIRK
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .._linalg import tree_axpy, tree_norm, tree_sub
 from .conjugate_gradients import conjugate_gradients
 from .continuous_extension import continuous_extension
 from .controller import whole_state
-from .runge_kutta import StageInterpolation
+from .runge_kutta import StageInterpolation, vector_field
 
 _SHARE = 0.5  # of rtol, for what the equations of a stage are left unsolved by
 _CURVATURE = 0.5  # the least that a step may have: half way to the pole of R
@@ -110,7 +110,7 @@ class NewtonKrylov(diffrax.AbstractAdaptiveSolver):
     rtol: Any
     measured: Callable = eqx.field(static=True, default=whole_state)
 
-    term_structure = ODETerm
+    term_structure = diffrax.AbstractTerm
 
     def __check_init__(self):
         if not isinstance(self.method, AbstractESDIRK) or not self.tableau.fsal:
@@ -143,16 +143,25 @@ class NewtonKrylov(diffrax.AbstractAdaptiveSolver):
         """Gradient evaluations spent in the step that returned `solver_state`."""
         return solver_state.evaluations
 
-    def func(self, terms: ODETerm, t0, y0: PyTree, args) -> PyTree:
+    def func(self, terms: diffrax.AbstractTerm, t0, y0: PyTree, args) -> PyTree:
         """The vector field at one point."""
-        return terms.vf(t0, y0, args)
+        return vector_field(terms, t0, y0, args)
 
-    def init(self, terms: ODETerm, t0, t1, y0: PyTree, args) -> KrylovState:
+    def init(self, terms: diffrax.AbstractTerm, t0, t1, y0: PyTree, args) -> KrylovState:
         """The vector field at the start, with which the first step begins."""
         del t1
-        return KrylovState(terms.vf(t0, y0, args), jnp.zeros((), jnp.int32))
+        return KrylovState(vector_field(terms, t0, y0, args), jnp.zeros((), jnp.int32))
 
-    def step(self, terms: ODETerm, t0, t1, y0: PyTree, args, solver_state: KrylovState, made_jump):
+    def step(
+        self,
+        terms: diffrax.AbstractTerm,
+        t0,
+        t1,
+        y0: PyTree,
+        args,
+        solver_state: KrylovState,
+        made_jump,
+    ):
         """One step; see `diffrax.AbstractSolver.step`.
 
         Where the equations are not solved the error is infinite, which has the step refused.
@@ -160,10 +169,12 @@ class NewtonKrylov(diffrax.AbstractAdaptiveSolver):
         y0 = eqxi.nondifferentiable_backward(y0, msg=_REVERSE_MODE, symbolic=False)
         slope, spent = solver_state.slope, jnp.zeros((), jnp.int32)
         if made_jump is not False:
-            slope = jax.lax.cond(made_jump, lambda: terms.vf(t0, y0, args), lambda: slope)
+            slope = jax.lax.cond(
+                made_jump, lambda: vector_field(terms, t0, y0, args), lambda: slope
+            )
             spent = jnp.asarray(made_jump).astype(jnp.int32)
         h = jnp.asarray(t1 - t0, jax.tree.leaves(y0)[0].dtype)
-        stages = self._solve_stages(lambda t, y: terms.vf(t, y, args), t0, h, y0, slope)
+        stages = self._solve_stages(lambda t, y: vector_field(terms, t, y, args), t0, h, y0, slope)
         error = _combine(h, jnp.asarray(self.tableau.b_error, h.dtype), stages.slopes)
         error = jax.tree.map(lambda e: jnp.where(stages.solved, e, jnp.inf), error)
         slopes = tuple(

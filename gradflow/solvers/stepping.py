@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from .._linalg import tree_norm, tree_select
 from .stabilised import StabilisedRungeKutta
 from .switching import Attempt, Memory, Relaxing, Stiffening
-from .watching import MAX_CROSSINGS, Crossings, Records, locate, record
+from .watching import MAX_CROSSINGS, Crossings, Records, empty, locate, record
 
 RUNNING, END_TIME, GRADIENT_NORM, LOSS, STEP_LIMIT, STEP_UNDERFLOW, NOT_FINITE, SWITCH = range(8)
 
@@ -36,8 +36,9 @@ class Stepper(eqx.Module):
         solver: any diffrax solver.
         controller: any diffrax step size controller.
         measured: selects the part of the slope that stands for the gradient.
-        recorders: for each set of save times a function ``(t, state, slope, data)`` that
-            returns a pytree of arrays.
+        recorders: for each set of save times a function ``(t, state, slope, data, memory)``
+            that returns a pytree of arrays and the memory for its next row; its method
+            ``begin(t, state, slope, data)`` returns the first.
         watch: ``(t, state, slope, data)`` to the values of all events, shape ``(E,)``.
         loss: ``(state, data)`` to the loss; ``None`` unless a stop rule needs it.
         check_slope: whether a stop rule needs the norm of the slope.
@@ -124,14 +125,7 @@ def start(
     )
     t_next = jnp.minimum(t_next, t1)
     records = tuple(
-        Records(
-            jnp.zeros((), jnp.int32),
-            jnp.full(times.shape, jnp.nan, t1.dtype),
-            jax.tree.map(
-                lambda x, n=times.size: jnp.full((n, *x.shape), jnp.nan, x.dtype),
-                eqx.filter_eval_shape(recorder, t0, state, slope, data),
-            ),
-        )
+        empty(recorder, times, t0, state, slope, data)
         for recorder, times in zip(stepper.recorders, save_times, strict=True)
     )
     crossings = None
@@ -174,6 +168,7 @@ def hand_over(stepper: Stepper, carry: Carry, data: PyTree) -> Carry:
     assert stepper.switch is not None
     assert carry.switching is not None
     solver: Any = stepper.solver
+    controller: Any = stepper.controller
     solver_state = solver.init(stepper.term, carry.t, carry.t_next, carry.state, data)
     direction, t_next = carry.switching.direction, carry.t_next
     if isinstance(stepper.switch, Relaxing):
@@ -190,7 +185,7 @@ def hand_over(stepper: Stepper, carry: Carry, data: PyTree) -> Carry:
         t_next=t_next,
         state=carry.state,
         solver_state=solver_state,
-        controller_state=stepper.controller.take_over(carry.controller_state),
+        controller_state=controller.take_over(carry.controller_state),
         records=carry.records,
         crossings=carry.crossings,
         accepted=carry.accepted,
@@ -235,8 +230,12 @@ def close(stepper: Stepper, carry: Carry, data: PyTree) -> Carry:
     def append(recorder, records: Records) -> Records:
         last = records.times[jnp.maximum(records.filled - 1, 0)]
         wanted = (records.filled < records.times.size) & ~(last >= carry.t)
-        more = records.with_row(carry.t, recorder(carry.t, carry.state, slope, data))
-        return tree_select(wanted, more, records)
+        # Not computed where it is not wanted: a row may cost many evaluations.
+        return jax.lax.cond(
+            wanted,
+            lambda: records.with_row(recorder, carry.t, carry.state, slope, data),
+            lambda: records,
+        )
 
     records = tuple(map(append, stepper.recorders, carry.records))
     # Where the host counts, a step counts none here, nor does this evaluation.

@@ -15,19 +15,25 @@ MAX_CROSSINGS = 64  # of each event; the latest are kept
 
 
 class Records(eqx.Module):
-    """One set of save times: how many rows are filled, their times, and the rows."""
+    """One set of save times: how many rows are filled, their times, and the rows.
+
+    `memory` is what the recorder goes on from at the next row.
+    """
 
     filled: Int[Array, ""]
     times: Float[Array, " n"]
     values: PyTree[Array]
+    memory: PyTree
 
-    def with_row(self, time: Float[Array, ""], values: PyTree[Array]) -> Records:
+    def with_row(self, recorder, time: Float[Array, ""], state, slope, data) -> Records:
         """One row more."""
         row = self.filled
+        values, memory = recorder(time, state, slope, data, self.memory)
         return Records(
             row + 1,
             self.times.at[row].set(time),
             jax.tree.map(lambda rows, v: rows.at[row].set(v), self.values, values),
+            memory,
         )
 
 
@@ -37,6 +43,19 @@ class Crossings(eqx.Module):
     counts: Int[Array, " E"]
     rows: Float[Array, "E MAX_CROSSINGS 2"]
     last: Float[Array, " E"]
+
+
+def empty(recorder, save_times, t0, state, slope, data) -> Records:
+    """Rows for all the save times, none of them filled."""
+    # Fresh buffers, as the state's: the first memory may be the problem's own parameters.
+    memory = jax.tree.map(jnp.copy, recorder.begin(t0, state, slope, data))
+    values, _ = eqx.filter_eval_shape(recorder, t0, state, slope, data, memory)
+    return Records(
+        jnp.zeros((), jnp.int32),
+        jnp.full(save_times.shape, jnp.nan, save_times.dtype),
+        jax.tree.map(lambda x: jnp.full((save_times.size, *x.shape), jnp.nan, x.dtype), values),
+        memory,
+    )
 
 
 def record(recorder, save_times, records: Records, t, ends, at, data) -> Records:
@@ -52,7 +71,8 @@ def record(recorder, save_times, records: Records, t, ends, at, data) -> Records
 
     def fill(records: Records) -> Records:
         _, time = target(records)
-        return records.with_row(time, recorder(time, *at(time), data))
+        state, slope = at(time)
+        return records.with_row(recorder, time, state, slope, data)
 
     return jax.lax.while_loop(lambda r: target(r)[0], fill, records)
 

@@ -1,4 +1,4 @@
-"""Series to figure: figures are described as data, and drawn from a trajectory alone.
+"""Figures drawn from a trajectory.
 
 Matplotlib is imported only to draw: on Agg canvases, without pyplot or global settings.
 """
@@ -6,15 +6,16 @@ Matplotlib is imported only to draw: on Agg canvases, without pyplot or global s
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .trajectory import Trajectory
+from ..trajectory import Trajectory
+from .figures import Figure, Panel
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -24,98 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
     from matplotlib.text import Text
 
-Colour = Literal["black", "blue", "vermillion", "green", "purple", "orange", "sky"]
-Dash = Literal["solid", "dashed", "dashdot", "dotted", "long", "dashdotdot"]
-Series = tuple[np.ndarray, np.ndarray]
 Marks = Mapping[str, float | None]
-
-
-@dataclass(frozen=True)
-class Line:
-    """One curve against time, left out where the trajectory lacks what it is drawn from.
-
-    Attributes:
-        variable: the name of a variable, or a function of the trajectory that returns times
-            and values, both of shape ``(n,)``, and raises `KeyError` where something is missing.
-        select: one label on every axis of the variable but time, e.g. ``{"key": 2, "query": 1}``.
-        label: its name in the legend; otherwise what `select` says, or the variable's own label.
-        colour, dash: otherwise the next of each, so that curves can be told apart in grey.
-    """
-
-    variable: str | Callable[[Trajectory], Series]
-    select: Mapping[str, str | int] = field(default_factory=dict)
-    label: str = ""
-    colour: Colour | None = None
-    dash: Dash | None = None
-
-
-@dataclass(frozen=True)
-class Reference:
-    """A horizontal line at `low`, or a band from `low` to `high`; with a label in the legend."""
-
-    low: float
-    high: float | None = None
-    label: str = ""
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One pair of axes.
-
-    Attributes:
-        lines: the curves.
-        ylabel: otherwise the first curve's variable, with units.
-        yscale: ``"log"`` leaves out values that are not positive; ``"symlog"`` is linear below a
-            thousandth of the largest.
-        xscale: how time runs; ``"log"`` leaves out time 0.
-        references: what to compare with; the y axis reaches as far as they do.
-    """
-
-    lines: tuple[Line, ...]
-    ylabel: str = ""
-    yscale: Literal["linear", "log", "symlog"] = "linear"
-    xscale: Literal["linear", "log"] = "linear"
-    references: tuple[Reference, ...] = ()
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One panel at the width of a column, or two at the width of a page, lettered (a) and (b).
-
-    Attributes:
-        name: the stem of its files.
-        panels: one or two. Two that differ only in how time runs share the y axis and the legend.
-        caption: for whoever prints the figure; kept inside the files.
-    """
-
-    name: str
-    panels: tuple[Panel, ...]
-    caption: str = ""
-
-    def __post_init__(self) -> None:
-        if len(self.panels) not in (1, 2):
-            raise ValueError(f"{self.name!r} has {len(self.panels)} panels; it may have 1 or 2")
-
-    @classmethod
-    def both_time_scales(cls, name: str, panel: Panel, caption: str = "") -> Figure:
-        """`panel` against linear time (a) and against logarithmic time (b)."""
-        return cls(name, (replace(panel, xscale="linear"), replace(panel, xscale="log")), caption)
-
-
-def _energy_residual(trajectory: Trajectory) -> Series:
-    return trajectory.times("energy_residual"), np.abs(trajectory["energy_residual"])
-
-
-LOSS = Figure.both_time_scales(
-    "loss",
-    Panel((Line("loss"), Line("grad_norm")), ylabel="loss, gradient norm", yscale="log"),
-    "Loss and gradient norm along the run, against linear (a) and logarithmic (b) time.",
-)
-ENERGY = Figure.both_time_scales(
-    "energy",
-    Panel((Line(_energy_residual),), ylabel="residual of the energy identity", yscale="log"),
-    "The loss lost since the start less the integral of the squared gradient norm, absolute.",
-)
 
 
 def draw(figure: Figure, trajectory: Trajectory, marks: Marks | None = None) -> Canvas | None:
@@ -199,6 +109,7 @@ _PAD = 0.05
 class _Curve(NamedTuple):
     times: np.ndarray
     values: np.ndarray
+    spread: np.ndarray  # zero where there is none
     span: np.ndarray  # all the times that the axis can show, those of lost values too
     name: str  # for the axis
     style: dict[str, Any]
@@ -207,6 +118,7 @@ class _Curve(NamedTuple):
 def _curves(panel: Panel, trajectory: Trajectory) -> list[_Curve]:
     """What the axes can show of each line, without the lines of which that is nothing."""
     curves = []
+    spread: np.ndarray | float
     for line, (colour, dash) in zip(panel.lines, _CYCLE * len(panel.lines), strict=False):
         try:
             if callable(line.variable):
@@ -218,6 +130,7 @@ def _curves(panel: Panel, trajectory: Trajectory) -> list[_Curve]:
                 found = trajectory.variables[line.variable]
                 units = f" ({found.units})" if found.units not in ("", "1") else ""
                 name = (found.label or line.variable) + units
+            spread = trajectory.sel(line.spread, **line.select) if line.spread else 0.0
         except KeyError:
             continue
         label = line.label or ", ".join(f"{a} {at}" for a, at in line.select.items()) or name
@@ -232,7 +145,8 @@ def _curves(panel: Panel, trajectory: Trajectory) -> list[_Curve]:
             style = {"color": _COLOURS[line.colour or colour], "ls": _DASHES[line.dash or dash]}
             # One or two points make no line to be seen.
             style |= {"label": label, "marker": "o" if keep.sum() <= 2 else "", "ms": 3}
-            curves.append(_Curve(times[keep], values[keep], times[within], name, style))
+            spread = np.broadcast_to(np.nan_to_num(np.asarray(spread, float)), times.shape)[keep]
+            curves.append(_Curve(times[keep], values[keep], spread, times[within], name, style))
     return curves
 
 
@@ -288,6 +202,12 @@ def _draw(shown: list[tuple[Panel, list[_Curve]]], marks: Marks) -> Canvas:
 def _plot(ax: Axes, panel: Panel, curves: list[_Curve]) -> list[Artist]:
     """Puts curves and references on the axes; returns what the legend should name."""
     drawn: list[Artist] = [ax.plot(c.times, c.values, **c.style)[0] for c in curves]
+    for curve in curves:
+        if curve.spread.any():
+            low, high = curve.values - curve.spread, curve.values + curve.spread
+            if panel.yscale == "log":
+                low = np.maximum(low, curve.values.min() / 2)
+            ax.fill_between(curve.times, low, high, color=curve.style["color"], alpha=0.2, lw=0)
     for ref in panel.references:
         if ref.high is None:
             drawn.append(ax.axhline(ref.low, label=ref.label, color="0.5", lw=0.7, zorder=0.7))

@@ -1,0 +1,10 @@
+"""Series to figure: figures are described as data, and drawn from a trajectory alone."""
+
+from .drawing import draw as draw
+from .drawing import render as render
+from .figures import ENERGY as ENERGY
+from .figures import LOSS as LOSS
+from .figures import Figure as Figure
+from .figures import Line as Line
+from .figures import Panel as Panel
+from .figures import Reference as Reference

@@ -1,0 +1,106 @@
+"""Figures as data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+
+from ..trajectory import Trajectory
+
+Colour = Literal["black", "blue", "vermillion", "green", "purple", "orange", "sky"]
+Dash = Literal["solid", "dashed", "dashdot", "dotted", "long", "dashdotdot"]
+Series = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One curve against time, left out where the trajectory lacks what it is drawn from.
+
+    Attributes:
+        variable: the name of a variable, or a function of the trajectory that returns times
+            and values, both of shape ``(n,)``, and raises `KeyError` where something is missing.
+        select: one label on every axis of the variable but time, e.g. ``{"key": 2, "query": 1}``.
+        label: its name in the legend; otherwise what `select` says, or the variable's own label.
+        spread: the name of a variable of the same axes, e.g. an error: half the height of a
+            band around the curve.
+        colour, dash: otherwise the next of each, so that curves can be told apart in grey.
+    """
+
+    variable: str | Callable[[Trajectory], Series]
+    select: Mapping[str, str | int] = field(default_factory=dict)
+    label: str = ""
+    spread: str = ""
+    colour: Colour | None = None
+    dash: Dash | None = None
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A horizontal line at `low`, or a band from `low` to `high`; with a label in the legend."""
+
+    low: float
+    high: float | None = None
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One pair of axes.
+
+    Attributes:
+        lines: the curves.
+        ylabel: otherwise the first curve's variable, with units.
+        yscale: ``"log"`` leaves out values that are not positive; ``"symlog"`` is linear below a
+            thousandth of the largest.
+        xscale: how time runs; ``"log"`` leaves out time 0.
+        references: what to compare with; the y axis reaches as far as they do.
+    """
+
+    lines: tuple[Line, ...]
+    ylabel: str = ""
+    yscale: Literal["linear", "log", "symlog"] = "linear"
+    xscale: Literal["linear", "log"] = "linear"
+    references: tuple[Reference, ...] = ()
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One panel at the width of a column, or two at the width of a page, lettered (a) and (b).
+
+    Attributes:
+        name: the stem of its files.
+        panels: one or two. Two that differ only in how time runs share the y axis and the legend.
+        caption: for whoever prints the figure; kept inside the files.
+    """
+
+    name: str
+    panels: tuple[Panel, ...]
+    caption: str = ""
+
+    def __post_init__(self) -> None:
+        if len(self.panels) not in (1, 2):
+            raise ValueError(f"{self.name!r} has {len(self.panels)} panels; it may have 1 or 2")
+
+    @classmethod
+    def both_time_scales(cls, name: str, panel: Panel, caption: str = "") -> Figure:
+        """`panel` against linear time (a) and against logarithmic time (b)."""
+        return cls(name, (replace(panel, xscale="linear"), replace(panel, xscale="log")), caption)
+
+
+def _energy_residual(trajectory: Trajectory) -> Series:
+    return trajectory.times("energy_residual"), np.abs(trajectory["energy_residual"])
+
+
+LOSS = Figure.both_time_scales(
+    "loss",
+    Panel((Line("loss"), Line("grad_norm")), ylabel="loss, gradient norm", yscale="log"),
+    "Loss and gradient norm along the run, against linear (a) and logarithmic (b) time.",
+)
+ENERGY = Figure.both_time_scales(
+    "energy",
+    Panel((Line(_energy_residual),), ylabel="residual of the energy identity", yscale="log"),
+    "The loss lost since the start less the integral of the squared gradient norm, absolute.",
+)
