@@ -12,7 +12,7 @@ from problems import flat, quadratic, relative_errors
 from scipy.integrate import solve_ivp
 
 import gradflow as gf
-from gradflow.solvers import RKC2, RKL2, CountedField, Counter, GivenRadius, PowerIteration
+from gradflow.solvers import RKC2, RKL2, CountedField, Counter, GivenRadius
 
 FAMILIES = {RKC2: Chebyshev, RKL2: Legendre}
 METHODS = pytest.mark.parametrize("method", FAMILIES)
@@ -320,5 +320,3 @@ def test_a_wrong_radius_is_named(radius):
 def test_too_few_stages_are_refused():
     with pytest.raises(ValueError, match=r"max_stages = 1 is too small: two stages"):
         RKC2(max_stages=1)
-    with pytest.raises(ValueError, match=r"safety = 0.5"):
-        PowerIteration(safety=0.5)

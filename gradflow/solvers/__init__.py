@@ -21,6 +21,7 @@ from .runge_kutta import StageInterpolation as StageInterpolation
 from .runge_kutta import UnrolledRungeKutta as UnrolledRungeKutta
 from .spectral_radius import AbstractSpectralRadius as AbstractSpectralRadius
 from .spectral_radius import GivenRadius as GivenRadius
+from .spectral_radius import LanczosRadius as LanczosRadius
 from .spectral_radius import PowerIteration as PowerIteration
 from .stabilised import StabilisedRungeKutta as StabilisedRungeKutta
 from .switching import Relaxing, Stiffening, between

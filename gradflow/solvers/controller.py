@@ -18,7 +18,11 @@ def whole_state(state: PyTree) -> PyTree:
     return state
 
 
+# Of the tolerance, for each factor e of time: what is left to spend when a flow stands still.
 _LATE = 0.1
+
+# Of the noise that an explicit method left behind, from one step to the next.
+_FADING = 0.5
 
 
 class DistanceState(NamedTuple):
@@ -27,7 +31,7 @@ class DistanceState(NamedTuple):
     origin: PyTree  # None where the controller itself knows it
     last_ratio: Float[Array, ""]
     rejected: Bool[Array, ""]
-    credit: Float[Array, ""]
+    credit: Float[Array, ""]  # share of the distance travelled that a step may err by, times rtol
 
 
 class DistanceController(diffrax.AbstractAdaptiveStepSizeController):
@@ -38,15 +42,24 @@ class DistanceController(diffrax.AbstractAdaptiveStepSizeController):
     own size and averages, as is usual, lets a vector of N entries err sqrt(N) times more, and
     against |y| instead of the distance travelled from a random initialisation.
 
+    That serves methods that go on with a solution of higher order than their estimate: the sum of
+    all their errors falls in proportion to `rtol`. A method that goes on with the solution whose
+    error it estimates gets an allowance per length of path, |error estimate|_2 <= rtol |y_1 - y|_2
+    for the step from y to y_1, without which the error of a second-order method falls as
+    rtol^(2/3) only. The errors of all steps then sum up to rtol times the length of the path.
+    Where a flow has all but come to rest, a share of the distance travelled, in proportion to the
+    step in log t, lets the steps go on growing.
+
     The step size follows a proportional-integral law (Gustafsson 1991; Hairer & Wanner 1996,
     IV.2), h *= 0.9 r^(-0.7/k) r_last^(0.4/k) with r the ratio of error to tolerance and k the
-    order of the error estimate.
+    order of the error estimate, one less where the allowance falls with the step.
 
     Attributes:
         rtol: the tolerance.
         origin: where the distance is measured from, in the structure that `measured` returns;
             the first state when ``None``, which costs a copy of it in the controller's state.
         measured: selects the part of the state whose error and distance count.
+        extrapolates: whether the solution is of higher order than the error estimate.
     """
 
     rtol: Any
@@ -144,7 +157,7 @@ class DistanceController(diffrax.AbstractAdaptiveStepSizeController):
         h = (t1 - t0) * factor
         start = jnp.where(keep, t1, t0)
         last_ratio = jnp.where(keep, r, state.last_ratio)
-        credit = jnp.where(keep, 0.5 * state.credit, state.credit)
+        credit = jnp.where(keep, _FADING * state.credit, state.credit)
         state = DistanceState(state.origin, last_ratio, ~keep, credit)
         return keep, start, start + h, False, state, diffrax.RESULTS.successful
 
