@@ -18,6 +18,11 @@ def tree_axpy(a, x: PyTree, y: PyTree) -> PyTree:
     return jax.tree.map(lambda xi, yi: a * xi + yi, x, y)
 
 
+def tree_scale(a, x: PyTree) -> PyTree:
+    """a x for a scalar `a`."""
+    return jax.tree.map(lambda xi: a * xi, x)
+
+
 def tree_dot(x: PyTree, y: PyTree) -> Float[Array, ""]:
     """The Euclidean inner product over all leaves."""
     # vdot rather than a sum of products: on a CPU it runs as a vectorised dot product.
@@ -31,6 +36,11 @@ def tree_norm(x: PyTree) -> Float[Array, ""]:
     # which it would first write every scalar factor out as an array of that size.
     finite = jax.tree.map(lambda a: jnp.where(jnp.isfinite(a), a, jnp.inf), x)
     return jnp.sqrt(tree_dot(finite, finite))
+
+
+def positive(x: Float[Array, ""]) -> Float[Array, ""]:
+    """x, or the least positive number of its dtype: safe to divide by."""
+    return jnp.maximum(x, jnp.finfo(x.dtype).tiny)
 
 
 def tree_select(condition, x: PyTree, y: PyTree) -> PyTree:

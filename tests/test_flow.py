@@ -206,7 +206,7 @@ def test_changed_values_compile_nothing(compilations):
 
 def test_memory():
     """200 save times of a two-million-parameter model: at most 12 copies of its parameters."""
-    from gradflow.flow import run as flow_run
+    from gradflow.flow.plan import plan
     from gradflow.observables import recorded
 
     width = 1000
@@ -217,20 +217,20 @@ def test_memory():
     params = {name: jnp.full((width, width), 1e-3) for name in ("in", "out")}
     problem = gf.Problem(loss, params, jnp.ones((2, width)))
     copy = problem.size * 8
-    for solver in ("bosh3", "tsit5"):
+    for solver in ("bosh3", "tsit5", "rkc2"):
         spec = FlowSpec(t1=1.0, solver=solver)
-        plan = flow_run._plan(problem, spec, solver, recorded(problem))
+        planned = plan(problem, spec, solver, recorded(problem))
+        stepper = planned.steppers[solver]
         carry = stepping.start(
-            plan.stepper,
-            plan.stepper.term.vector_field.init(problem.params),
-            plan.save_times,
+            stepper,
+            planned.field.init(problem.params),
+            planned.save_times,
             jnp.asarray(1.0),
             problem.data,
         )
-        limits = stepping.Limits(
-            jnp.asarray(1.0), jnp.asarray(9, jnp.int32), jnp.asarray(0.0), jnp.asarray(0.0)
-        )
-        kept = (plan.stepper, plan.save_times, limits, problem.data, jnp.asarray(9, jnp.int32))
+        nine, zero = jnp.asarray(9, jnp.int32), jnp.asarray(0.0)
+        limits = stepping.Limits(jnp.asarray(1.0), nine, zero, zero, nine)
+        kept = (stepper, planned.save_times, limits, problem.data, nine)
         used = stepping.advance.lower(kept, carry).compile().compiled.memory_analysis()
         # The problem's own parameters are an argument twice, to measure from and to record from;
         # they are the user's, and one array.

@@ -8,29 +8,24 @@ from dataclasses import dataclass
 from typing import Any
 
 import diffrax
-import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import Array, PyTree
+from jaxtyping import Array
 from pydantic import ValidationError
 
 from ..analysis import energy_residual
-from ..fields import FIELDS, GradientFlow, OwnField
-from ..observables import Event, Observable, Recorder, StackedRecorder, as_variables, recorded
+from ..observables import Observable, as_variables, recorded
 from ..problem import Problem
 from ..save_times import SaveTimes
 from ..solvers import (
-    CountedField,
-    Counter,
-    DistanceController,
-    UnrolledRungeKutta,
-    build,
     stepping,
 )
-from ..solvers.stepping import Carry, Limits, Stepper
+from ..solvers.stepping import Carry
 from ..solvers.watching import MAX_CROSSINGS
 from ..spectra import Spectrum
-from ..trajectory import TIME, Trajectory, Variable
+from ..trajectory import Trajectory, Variable
+from .legs import Legs
+from .plan import Plan, plan
 from .spec import NEVER, SAVE, FlowSpec, Stop, check_tolerance
 
 _OUTCOMES = {
@@ -47,6 +42,7 @@ _RECORDED_TO_THE_END = ("end_time", "gradient_norm", "loss", "not_finite")
 
 # The host looks in this often: to report, to stop, to be interrupted.
 _CHUNK_SECONDS = 0.2
+_MOST = 1_000_000  # attempts in a chunk
 
 
 @dataclass(frozen=True)
@@ -131,11 +127,11 @@ def solve(
     )  # fmt: skip
     check_tolerance(rtol, problem.dtype)
     asked = spectrum.build(problem) if spectrum is not None else ()
-    plan = _plan(problem, spec, solver, recorded(problem, observables, asked))
+    planned = plan(problem, spec, solver, recorded(problem, observables, asked))
     # Full precision in matrix products, which accelerators otherwise round to fewer digits
     # than any tolerance asks for.
     with jax.default_matmul_precision("highest"):
-        return _run(problem, spec, plan, progress, cancelled)
+        return _run(problem, spec, planned, progress, cancelled)
 
 
 def _check(**fields: Any) -> FlowSpec:
@@ -152,153 +148,57 @@ def _check(**fields: Any) -> FlowSpec:
         raise ValueError("; ".join(faults)) from None
 
 
-class _Plan(eqx.Module):
-    """A run as the compiled loop takes it."""
-
-    stepper: Stepper
-    save_times: tuple[Array, ...]
-    groups: tuple[tuple[Observable, ...], ...] = eqx.field(static=True)
-    axes: tuple[str, ...] = eqx.field(static=True)
-    solver: str = eqx.field(static=True)
-    counter: Counter | None = eqx.field(static=True)
-
-
-def _plan(
-    problem: Problem,
-    spec: FlowSpec,
-    solver: str | diffrax.AbstractSolver,
-    observables: tuple[Observable, ...],
-) -> _Plan:
-    if problem.has_loss:
-        field = FIELDS[spec.field](problem.bare())
-    elif spec.stop.loss is None:
-        field = OwnField(problem.bare())
-    else:
-        raise TypeError("stop.loss needs a loss, and this problem is a vector field")
-
-    name, solver = build(solver, spec.rtol)
-    counter = None
-    vector_field: Any = field
-    if isinstance(solver, UnrolledRungeKutta):
-        evaluations = solver.step_evaluations
-    else:
-        counter, evaluations = Counter(), 0
-        vector_field = CountedField(field, counter)
-
-    each = dict.fromkeys(o.name for o in observables)
-    for key in spec.save_each:
-        if key not in each:
-            raise ValueError(f"save_each: no observable {key!r}; there are {', '.join(each)}")
-    # Observables of the same save times are recorded together; the run's own come first.
-    together: dict[str, tuple[str, SaveTimes, list[Observable]]] = {
-        spec.save.model_dump_json(): (TIME, spec.save, [])
-    }
-    for observable in observables:
-        save = spec.save_each.get(observable.name) or observable.save or spec.save
-        new = (f"{TIME}_{observable.name}", save, [])
-        together.setdefault(save.model_dump_json(), new)[2].append(observable)
-    axes, times, groups = zip(*together.values(), strict=True)
-
-    def recorder(watched: Sequence[Observable] | Sequence[Event]) -> Recorder:
-        readings = tuple(each.reading for each in watched)
-        return Recorder(problem.bare(), field, problem.params, readings)
-
-    stop = spec.stop
-    stepper = Stepper(
-        term=diffrax.ODETerm(vector_field),
-        solver=solver,
-        controller=DistanceController(
-            _array(spec.rtol, problem.dtype), problem.params, field.measured
-        ),
-        step_evaluations=evaluations,
-        measured=field.measured,
-        recorders=tuple(map(recorder, groups)),
-        watch=StackedRecorder(recorder(problem.events)) if problem.events else None,
-        loss=_StateLoss(problem.bare(), field) if stop.loss is not None else None,
-        check_slope=(stop.gradient_norm, stop.relative_gradient_norm) != (None, None),
-    )
-    return _Plan(
-        stepper,
-        tuple(_array(t.build(spec.t1), problem.dtype) for t in times),
-        tuple(map(tuple, groups)),
-        axes,
-        name,
-        counter,
-    )
-
-
-class _StateLoss(eqx.Module):
-    """The loss of a state, for the stop rule."""
-
-    problem: Problem
-    field: GradientFlow | OwnField
-
-    def __call__(self, state: PyTree, data: PyTree) -> Array:
-        return self.problem.loss(self.field.split(state)[0], data)
-
-
 def _run(
     problem: Problem,
     spec: FlowSpec,
-    plan: _Plan,
+    plan: Plan,
     progress: Callable[[Progress], None] | None,
     cancelled: Callable[[], bool] | None,
 ) -> Trajectory:
-    stepper, stop = plan.stepper, spec.stop
-    followed: Any = stepper.term.vector_field
-    field: Any = followed.field if isinstance(followed, CountedField) else followed
+    stop = spec.stop
     began = clock.perf_counter()
-    t1 = _array(spec.t1, problem.dtype)
-    carry = stepping.start(stepper, field.init(problem.params), plan.save_times, t1, problem.data)
-    norms = [stop.gradient_norm or -1.0]
-    if stop.relative_gradient_norm is not None:
-        norms.append(stop.relative_gradient_norm * float(carry.first_slope))
-    limits = Limits(
-        t1=t1,
-        max_steps=_array(spec.max_steps, np.int32),
-        gradient_norm=_array(max(norms), problem.dtype),
-        loss=_array(0.0 if stop.loss is None else stop.loss, problem.dtype),
-    )
-
-    def go(carry: Carry, attempts: int) -> Carry:
-        kept = (stepper, plan.save_times, limits, problem.data, _array(attempts, np.int32))
-        return jax.block_until_ready(stepping.advance(kept, carry))
-
-    carry = go(carry, 0)  # no step yet: this is the compilation
-    compiled = clock.perf_counter()
-    attempts = 8
+    legs = Legs(plan)
+    carry = legs.start(problem, spec)
+    compile_seconds = clock.perf_counter() - began
+    wall_seconds, attempts = 0.0, 8
     result = None
-    while True:
+    while result is None:
         before = clock.perf_counter()
-        carry = go(carry, attempts)
-        now = clock.perf_counter()
+        if int(carry.outcome) == stepping.SWITCH:
+            carry = legs.change(carry)
+            compile_seconds += clock.perf_counter() - before
+            before = clock.perf_counter()
+        carry = legs.advance(carry, attempts)
+        passed = clock.perf_counter() - before
+        wall_seconds += passed
         if progress is not None:
             progress(_progress(carry, spec.t1, plan))
-        if int(carry.outcome) != stepping.RUNNING:
-            result = _OUTCOMES[int(carry.outcome)]
+        result = _OUTCOMES.get(int(carry.outcome))
+        if result is not None:
             break
-        if stop.wall_seconds is not None and now - compiled >= stop.wall_seconds:
+        if stop.wall_seconds is not None and wall_seconds >= stop.wall_seconds:
             result = "wall_time"
-            break
-        if cancelled is not None and cancelled():
+        elif cancelled is not None and cancelled():
             result = "cancelled"
-            break
-        attempts = int(np.clip(attempts * _CHUNK_SECONDS / (now - before), 1, 4 * attempts))
+        attempts = int(np.clip(attempts * _CHUNK_SECONDS / passed, 1, min(4 * attempts, _MOST)))
     if result not in _RECORDED_TO_THE_END:
-        carry = stepping.close(stepper, carry, problem.data)
-    return _trajectory(problem, field, plan, carry, result, compiled - began, now - compiled)
+        carry = legs.close(carry)
+    stats = {
+        "gradient_evaluations": _evaluations(carry, plan),
+        "accepted": int(carry.accepted),
+        "rejected": int(carry.rejected),
+        **legs.report(carry),
+        "wall_seconds": wall_seconds,
+        "compile_seconds": compile_seconds,
+    }
+    return _trajectory(problem, plan, carry, result, stats)
 
 
-def _array(value: Any, dtype: Any) -> Array:
-    # A transfer, not a computation: `jnp.asarray` would compile one for every new shape.
-    return jax.device_put(np.asarray(value, dtype))
-
-
-def _evaluations(carry: Carry, plan: _Plan) -> int:
+def _evaluations(carry: Carry, plan: Plan) -> int:
     return int(carry.evaluations) if plan.counter is None else plan.counter.read()
 
 
-def _progress(carry: Carry, t1: float, plan: _Plan) -> Progress:
+def _progress(carry: Carry, t1: float, plan: Plan) -> Progress:
     loss = None
     for group, records in zip(plan.groups, carry.records, strict=True):
         for observable, values in zip(group, records.values, strict=True):
@@ -317,13 +217,7 @@ def _progress(carry: Carry, t1: float, plan: _Plan) -> Progress:
 
 
 def _trajectory(
-    problem: Problem,
-    field: GradientFlow | OwnField,
-    plan: _Plan,
-    carry: Carry,
-    result: str,
-    compile_seconds: float,
-    wall_seconds: float,
+    problem: Problem, plan: Plan, carry: Carry, result: str, stats: dict[str, Any]
 ) -> Trajectory:
     variables: dict[str, Variable] = {}
     coords: dict[str, np.ndarray] = {}
@@ -357,17 +251,9 @@ def _trajectory(
         variables=variables,
         coords=coords,
         final_time=float(carry.t),
-        final_params=problem.model(field.split(carry.state)[0]),
+        final_params=problem.model(plan.field.split(carry.state)[0]),
         crossings=crossings,
         event_values=event_values,
-        stats={
-            "gradient_evaluations": _evaluations(carry, plan),
-            "accepted": int(carry.accepted),
-            "rejected": int(carry.rejected),
-            **spent,
-            "solver": plan.solver,
-            "wall_seconds": wall_seconds,
-            "compile_seconds": compile_seconds,
-        },
+        stats=stats | spent,
         result=result,
     )

@@ -10,12 +10,15 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
-from .._linalg import tree_axpy, tree_norm, tree_sub
+from .._linalg import positive, tree_axpy, tree_norm, tree_sub
 
 
 def whole_state(state: PyTree) -> PyTree:
     """The part of the state that is measured, when all of it is."""
     return state
+
+
+_LATE = 0.1
 
 
 class DistanceState(NamedTuple):
@@ -24,6 +27,7 @@ class DistanceState(NamedTuple):
     origin: PyTree  # None where the controller itself knows it
     last_ratio: Float[Array, ""]
     rejected: Bool[Array, ""]
+    credit: Float[Array, ""]
 
 
 class DistanceController(diffrax.AbstractAdaptiveStepSizeController):
@@ -48,6 +52,7 @@ class DistanceController(diffrax.AbstractAdaptiveStepSizeController):
     rtol: Any
     origin: PyTree = None
     measured: Callable = eqx.field(static=True, default=whole_state)
+    extrapolates: bool = eqx.field(static=True, default=True)
 
     safety = 0.9
     shrink = 0.2
@@ -81,10 +86,10 @@ class DistanceController(diffrax.AbstractAdaptiveStepSizeController):
             epsilon = jnp.finfo(speed.dtype).eps
             # A nudge large enough to show a change of slope above rounding, and no larger.
             nudge = jnp.sqrt(epsilon) * (tree_norm(start) + jnp.sqrt(epsilon))
-            dt = nudge / _positive(speed)
+            dt = nudge / positive(speed)
             f1 = func(terms, t0 + dt, tree_axpy(dt, f0, y0), args)
             bend = tree_norm(tree_sub(self.measured(f1), self.measured(f0)))
-            tau = dt * speed / _positive(bend)
+            tau = dt * speed / positive(bend)
             h = tau * self._tolerance(speed) ** (1 / (error_order - 1))
             # A start without any slope, or an infinite one, leaves nothing to go by.
             h = jnp.where(jnp.isfinite(h) & (h > 0), h, (t1 - t0) * jnp.sqrt(epsilon))
@@ -93,7 +98,17 @@ class DistanceController(diffrax.AbstractAdaptiveStepSizeController):
             h = dt0
         one = jnp.ones((), jnp.result_type(t0))
         origin = self.measured(y0) if self.origin is None else None
-        return t0 + h, DistanceState(origin, one, jnp.asarray(False))
+        return t0 + h, DistanceState(origin, one, jnp.asarray(False), jnp.zeros_like(one))
+
+    def take_over(self, controller_state: DistanceState) -> DistanceState:
+        """The state in which it goes on where another solver's controller left off.
+
+        The stiff noise that an explicit method leaves at its stability limit, an error that was
+        within the tolerance then, would have a first step per length refused: it is let pass,
+        and fades.
+        """
+        last = controller_state.last_ratio
+        return controller_state._replace(last_ratio=jnp.ones_like(last), credit=last)
 
     def adapt_step_size(
         self, t0, t1, y0, y1_candidate, args, y_error, error_order, controller_state
@@ -107,14 +122,20 @@ class DistanceController(diffrax.AbstractAdaptiveStepSizeController):
         travelled = tree_norm(tree_sub(end, origin))
         # Below the rounding of the state itself no error can be seen.
         rounding = jnp.finfo(error.dtype).eps * tree_norm(origin)
-        ratio = error / _positive(self._tolerance(error) * travelled + rounding)
+        share, k = travelled, error_order
+        if not self.extrapolates:
+            k = error_order - 1
+            length = tree_norm(tree_sub(end, self.measured(y0)))
+            step = jnp.asarray((t1 - t0) / t1, length.dtype)
+            credit = state.credit.astype(length.dtype)
+            share = jnp.maximum(length, jnp.maximum(_LATE * step, credit) * travelled)
+        ratio = error / positive(self._tolerance(error) * share + rounding)
         # What is not measured, such as the energy dissipated, must still be a number.
         finite = jnp.isfinite(tree_norm(y_error)) & jnp.isfinite(travelled)
         ratio = jnp.where(finite, ratio, jnp.inf)
         keep = ratio <= 1
 
         r = jnp.maximum(ratio, 1e-8).astype(jnp.result_type(t0))
-        k = error_order
         growth = self.safety * r ** (-0.7 / k) * state.last_ratio ** (0.4 / k)
         growth = jnp.where(keep, growth, self.safety * r ** (-1 / k))
         # No growth in the first step after a refusal: what was just refused would come again.
@@ -122,12 +143,10 @@ class DistanceController(diffrax.AbstractAdaptiveStepSizeController):
         factor = jnp.clip(growth, self.shrink, limit)
         h = (t1 - t0) * factor
         start = jnp.where(keep, t1, t0)
-        state = DistanceState(state.origin, jnp.where(keep, r, state.last_ratio), ~keep)
+        last_ratio = jnp.where(keep, r, state.last_ratio)
+        credit = jnp.where(keep, 0.5 * state.credit, state.credit)
+        state = DistanceState(state.origin, last_ratio, ~keep, credit)
         return keep, start, start + h, False, state, diffrax.RESULTS.successful
 
     def _tolerance(self, like: Float[Array, ""]) -> Float[Array, ""]:
         return jnp.asarray(self.rtol, like.dtype)
-
-
-def _positive(x: Float[Array, ""]) -> Float[Array, ""]:
-    return jnp.maximum(x, jnp.finfo(x.dtype).tiny)

@@ -7,6 +7,7 @@ every stage is one fused sum over the leaves, and the tableau's zeros are never 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -16,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from diffrax import AbstractERK, ODETerm
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from .._linalg import tree_sub
 
@@ -86,6 +87,16 @@ class UnrolledRungeKutta(diffrax.AbstractAdaptiveSolver):
     def step_evaluations(self) -> int:
         """Evaluations of the vector field in one attempted step."""
         return len(self.tableau.a_lower) + (not self.tableau.fsal)
+
+    @property
+    def stability_limit(self) -> float:
+        """The method is stable for eigenvalues times step from this, with a minus, to zero."""
+        return _real_stability(self.method)
+
+    def evaluations(self, solver_state: PyTree) -> Int[Array, ""]:
+        """Evaluations of the vector field in the last attempted step: always the same."""
+        del solver_state
+        return jnp.asarray(self.step_evaluations, jnp.int32)
 
     def order(self, terms) -> int | None:
         """The order of the method."""
@@ -163,6 +174,29 @@ def dense_weights(method: AbstractERK) -> np.ndarray:
             axis=1,
         )
     return np.stack([first, 3 * b - 2 * first - last, first + last - 2 * b], axis=1)
+
+
+@functools.lru_cache
+def _real_stability(method: AbstractERK) -> float:
+    """Where the stability polynomial 1 + z b^T (1 - z A)^-1 1 first leaves [-1, 1] for z < 0."""
+    tableau = cast(diffrax.ButcherTableau, method.tableau)
+    stages = tableau.num_stages
+    a = np.zeros((stages, stages))
+    for i, row in enumerate(tableau.a_lower):
+        a[i + 1, : i + 1] = row
+    # The coefficients b^T A^k 1 of z^(k + 1).
+    powers = [np.ones(stages)]
+    for _ in range(stages - 1):
+        powers.append(a @ powers[-1])
+    coefficients = np.array([1.0, *(tableau.b_sol @ p for p in powers)])
+    crossings = []
+    for level in (1.0, -1.0):
+        shifted = coefficients.copy()
+        shifted[0] -= level
+        roots = np.roots(np.trim_zeros(np.where(abs(shifted) < 1e-12, 0, shifted), "b")[::-1])
+        real = roots[abs(roots.imag) < 1e-8].real
+        crossings += list(real[real < -1e-6])
+    return float(-max(crossings))
 
 
 def _polynomial(scale: float, *factors: list[float]) -> np.ndarray:

@@ -19,9 +19,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from .._linalg import tree_norm, tree_select
+from .stabilised import StabilisedRungeKutta
+from .switching import Attempt, Memory, Relaxing, Stiffening
 from .watching import MAX_CROSSINGS, Crossings, Records, empty, locate, record
 
-RUNNING, END_TIME, GRADIENT_NORM, LOSS, STEP_LIMIT, STEP_UNDERFLOW, NOT_FINITE = range(7)
+RUNNING, END_TIME, GRADIENT_NORM, LOSS, STEP_LIMIT, STEP_UNDERFLOW, NOT_FINITE, SWITCH = range(8)
 
 _MAX_REFUSALS = 50  # in a row, each at least halving the step: a wall, not an obstacle
 
@@ -33,7 +35,6 @@ class Stepper(eqx.Module):
         term: the vector field as a diffrax term.
         solver: any diffrax solver.
         controller: any diffrax step size controller.
-        step_evaluations: gradient evaluations in one attempted step.
         measured: selects the part of the slope that stands for the gradient.
         recorders: for each set of save times a function ``(t, state, slope, data, memory)``
             that returns a pytree of arrays and the memory for its next row; its method
@@ -41,17 +42,18 @@ class Stepper(eqx.Module):
         watch: ``(t, state, slope, data)`` to the values of all events, shape ``(E,)``.
         loss: ``(state, data)`` to the loss; ``None`` unless a stop rule needs it.
         check_slope: whether a stop rule needs the norm of the slope.
+        switch: says when another solver should go on; ``None`` to stay with this one.
     """
 
     term: diffrax.ODETerm
     solver: diffrax.AbstractSolver
     controller: diffrax.AbstractStepSizeController
-    step_evaluations: int = eqx.field(static=True)
     measured: Callable = eqx.field(static=True)
     recorders: tuple[Callable, ...]
     watch: Callable | None
     loss: Callable | None
     check_slope: bool = eqx.field(static=True)
+    switch: Stiffening | Relaxing | None = None
 
 
 class Limits(eqx.Module):
@@ -62,12 +64,14 @@ class Limits(eqx.Module):
         max_steps: attempted steps in the whole run.
         gradient_norm: stop at or below, if the stepper checks it.
         loss: stop at or below, if the stepper checks it.
+        patience: attempts of an explicit solver before it is asked whether to leave it.
     """
 
     t1: Float[Array, ""]
     max_steps: Int[Array, ""]
     gradient_norm: Float[Array, ""]
     loss: Float[Array, ""]
+    patience: Int[Array, ""]
 
 
 class Carry(eqx.Module):
@@ -86,6 +90,7 @@ class Carry(eqx.Module):
     evaluations: Int[Array, ""]
     outcome: Int[Array, ""]
     first_slope: Float[Array, ""]
+    switching: Memory | None
 
 
 class _Known(eqx.Module):
@@ -147,6 +152,48 @@ def start(
         evaluations=jnp.asarray(2, jnp.int32),
         outcome=jnp.where(jnp.isfinite(tree_norm(slope)), RUNNING, NOT_FINITE).astype(jnp.int32),
         first_slope=first_slope,
+        switching=stepper.switch.enter(state) if stepper.switch is not None else None,
+    )
+
+
+# A leg of a run is short of the run: few of these, so as cheap to compile as can be.
+@eqx.filter_jit(  # pyright: ignore[reportCallIssue]
+    compiler_options={"xla_backend_optimization_level": 0}
+)
+def hand_over(stepper: Stepper, carry: Carry, data: PyTree) -> Carry:
+    """The carry with which the solver of `stepper` goes on; one evaluation of the field.
+
+    What the other solver knew of the spectral radius goes along.
+    """
+    assert stepper.switch is not None
+    assert carry.switching is not None
+    solver: Any = stepper.solver
+    solver_state = solver.init(stepper.term, carry.t, carry.t_next, carry.state, data)
+    direction, t_next = carry.switching.direction, carry.t_next
+    if isinstance(stepper.switch, Relaxing):
+        solver_state = eqx.tree_at(lambda s: s.memory, solver_state, direction)
+        # The stiff noise that an explicit method leaves at its stability limit must fade first.
+        t_next = carry.t + 0.5 * (t_next - carry.t)
+    else:
+        direction = carry.solver_state.memory
+        stable = 0.9 * stepper.switch.limit / carry.solver_state.radius
+        t_next = jnp.minimum(t_next, carry.t + stable.astype(t_next.dtype))
+    switching = stepper.switch.enter(carry.state, direction)
+    return Carry(
+        t=carry.t,
+        t_next=t_next,
+        state=carry.state,
+        solver_state=solver_state,
+        controller_state=stepper.controller.take_over(carry.controller_state),
+        records=carry.records,
+        crossings=carry.crossings,
+        accepted=carry.accepted,
+        rejected=carry.rejected,
+        refusals=carry.refusals,
+        evaluations=carry.evaluations + 1,
+        outcome=jnp.zeros_like(carry.outcome),
+        first_slope=carry.first_slope,
+        switching=switching,
     )
 
 
@@ -191,8 +238,8 @@ def close(stepper: Stepper, carry: Carry, data: PyTree) -> Carry:
 
     records = tuple(map(append, stepper.recorders, carry.records))
     # Where the host counts, a step counts none here, nor does this evaluation.
-    evaluations = carry.evaluations + min(stepper.step_evaluations, 1)
-    return eqx.tree_at(lambda c: (c.records, c.evaluations), carry, (records, evaluations))
+    spent = carry.evaluations + int(counts(stepper.solver))
+    return eqx.tree_at(lambda c: (c.records, c.evaluations), carry, (records, spent))
 
 
 def _attempt(
@@ -201,6 +248,8 @@ def _attempt(
     state, error, dense, solver_state, result = stepper.solver.step(
         stepper.term, carry.t, carry.t_next, carry.state, data, carry.solver_state, False
     )
+    # What a refused step cost and taught is looked at before the solver's state is rolled back.
+    spent = evaluations(stepper.solver, solver_state)
     # An implicit step whose equations were not solved is refused like any other bad step.
     failed = result != diffrax.RESULTS.successful
     error = jax.tree.map(lambda e: jnp.where(failed, jnp.inf, e), error)
@@ -220,12 +269,24 @@ def _attempt(
     def at(time):
         return interpolation.evaluate(time), interpolation.derivative(time)
 
+    leave, switching = jnp.asarray(False), carry.switching
+    if stepper.switch is not None and switching is not None:
+        tried = Attempt(stepper.term, t, t - carry.t, state, data, solver_state, keep, spent)
+        leave, switching, looked = stepper.switch.look(tried, switching, limits.patience)
+        spent = spent + looked
+    before = carry.solver_state
+    if isinstance(stepper.solver, StabilisedRungeKutta):
+        before = stepper.solver.refused(before, solver_state)
+        t_next = jnp.minimum(t_next, t + stepper.solver.longest_step(solver_state).astype(t.dtype))
     accepted = carry.accepted + keep.astype(jnp.int32)
     rejected = carry.rejected + (~keep).astype(jnp.int32)
     refusals = jnp.where(keep, 0, carry.refusals + 1)
-    outcome = _outcome(stepper, limits, data, keep, t, t_next, accepted + rejected, refusals, at)
+    outcome = _outcome(
+        stepper, limits, data, keep, t, t_next, accepted + rejected, refusals, leave, at
+    )
+    ended = (outcome != RUNNING) & (outcome != SWITCH)
     records = tuple(
-        record(recorder, times, records, t, keep & (outcome != RUNNING), at, data)
+        record(recorder, times, records, t, keep & ended, at, data)
         for recorder, times, records in zip(
             stepper.recorders, save_times, carry.records, strict=True
         )
@@ -243,24 +304,35 @@ def _attempt(
         t=t,
         t_next=jnp.minimum(t_next, limits.t1),
         state=tree_select(replace, state, carry.state),
-        solver_state=tree_select(replace, solver_state, carry.solver_state),
+        solver_state=tree_select(replace, solver_state, before),
         controller_state=controller_state,
         records=records,
         crossings=crossings,
         accepted=accepted,
         rejected=rejected,
         refusals=refusals,
-        evaluations=carry.evaluations + stepper.step_evaluations,
+        evaluations=carry.evaluations + spent,
         outcome=outcome,
         first_slope=carry.first_slope,
+        switching=switching,
     )
+
+
+def counts(solver: diffrax.AbstractSolver) -> bool:
+    """Whether a solver says how many evaluations of the vector field an attempted step took."""
+    return hasattr(solver, "evaluations")
+
+
+def evaluations(solver: Any, tried: PyTree) -> Int[Array, ""]:
+    """Evaluations of the vector field in the attempted step that led to the state `tried`."""
+    return solver.evaluations(tried) if counts(solver) else jnp.zeros((), jnp.int32)
 
 
 def _error_order(stepper: Stepper) -> Any:
     return stepper.solver.error_order(stepper.term)
 
 
-def _outcome(stepper, limits, data, keep, t, t_next, tried, refusals, at) -> Int[Array, ""]:
+def _outcome(stepper, limits, data, keep, t, t_next, tried, refusals, leave, at) -> Int[Array, ""]:
     """Why the run ends here, or RUNNING."""
     small = low = jnp.asarray(False)
     if stepper.check_slope:
@@ -270,7 +342,14 @@ def _outcome(stepper, limits, data, keep, t, t_next, tried, refusals, at) -> Int
     stuck = (t_next - t <= 4 * jnp.finfo(t.dtype).eps * t) | (refusals > _MAX_REFUSALS)
     # The first that holds counts; where a run meets its goal in its very last step, the goal.
     return jnp.select(
-        [keep & small, keep & low, keep & (t >= limits.t1), tried >= limits.max_steps, stuck],
-        [GRADIENT_NORM, LOSS, END_TIME, STEP_LIMIT, STEP_UNDERFLOW],
+        [
+            keep & small,
+            keep & low,
+            keep & (t >= limits.t1),
+            tried >= limits.max_steps,
+            stuck,
+            leave,
+        ],
+        [GRADIENT_NORM, LOSS, END_TIME, STEP_LIMIT, STEP_UNDERFLOW, SWITCH],
         RUNNING,
     ).astype(jnp.int32)

@@ -1,0 +1,162 @@
+"""Estimates of the spectral radius of a vector field's Jacobian, for stabilised methods."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from diffrax import ODETerm
+from jaxtyping import Array, Float, Int, PyTree
+
+from .._linalg import positive, tree_axpy, tree_norm, tree_scale, tree_sub
+
+
+class Point(NamedTuple):
+    """Where an estimate is wanted.
+
+    Attributes:
+        t: the time.
+        state: the whole state.
+        args: passed to the vector field.
+        part: the part of the state on which the Jacobian acts; of a gradient flow, the
+            parameters.
+        slope: that part of the vector field's value.
+        field: from such a part to that of the vector field.
+    """
+
+    t: Any
+    state: PyTree
+    args: PyTree
+    part: PyTree
+    slope: PyTree
+    field: Callable[[PyTree], PyTree]
+
+    @classmethod
+    def of(cls, terms: ODETerm, t, state: PyTree, slope: PyTree, args, measured: Callable) -> Point:
+        """The point `state` of a vector field of which `measured` selects the part that counts."""
+
+        def field(part: PyTree) -> PyTree:
+            return measured(terms.vf(t, eqx.tree_at(measured, state, part), args))
+
+        return cls(t, state, args, measured(state), measured(slope), field)
+
+
+class AbstractSpectralRadius(eqx.Module):
+    """How a stabilised method learns how stiff its equation is at the moment."""
+
+    @abc.abstractmethod
+    def init(self, part: PyTree) -> PyTree:
+        """What the estimator remembers from one estimate to the next.
+
+        Args:
+            part: the part of the state on which the Jacobian acts, at the start.
+        """
+
+    @abc.abstractmethod
+    def estimate(
+        self, point: Point, memory: PyTree
+    ) -> tuple[Float[Array, ""], PyTree, Int[Array, ""]]:
+        """A bound, meant to be tight, of the Jacobian's spectral radius at one point.
+
+        Args:
+            point: where.
+            memory: what the last estimate, or `init`, returned.
+
+        Returns:
+            The radius, in units of one over time; what to remember; and how many evaluations of
+            the vector field it took, a product with the Jacobian counted as two.
+        """
+
+
+class PowerIteration(AbstractSpectralRadius):
+    """Power iteration, started from the direction that it found the last time.
+
+    A product with the Jacobian is one difference of slopes (F(y + e v) - F(y)) / e: one
+    evaluation, where the exact product costs two, and digits to spare for a number that a safety
+    factor follows. While the direction still holds, an estimate is one evaluation.
+
+    It finds the largest eigenvalue in absolute value, so strong negative curvature counts, and
+    from below: among clustered eigenvalues it may stop early, hence the safety factor
+    (Sommeijer, Shampine & Verwer 1997, Section 3.3).
+
+    Attributes:
+        safety: what the estimate is multiplied by.
+        tolerance: of the relative change from one iteration to the next.
+        most: iterations after which it makes do with what it has.
+    """
+
+    safety: float = 1.1
+    tolerance: float = 0.02
+    most: int = 50
+
+    def init(self, part: PyTree) -> PyTree:
+        """No direction and no estimate yet."""
+        return jax.tree.map(jnp.zeros_like, part), jnp.zeros((), tree_norm(part).dtype)
+
+    def estimate(self, point, memory):
+        """See `AbstractSpectralRadius.estimate`."""
+        start, last = memory
+        start = jax.lax.cond(last == 0, lambda: _mixed(point.slope), lambda: start)
+        root = jnp.sqrt(jnp.finfo(last.dtype).eps)
+        nudge = root * (tree_norm(point.part) + root)
+
+        def going(carry):
+            _, radius, previous, products = carry
+            settled = jnp.abs(radius - previous) <= self.tolerance * radius
+            return (products < self.most) & ~(settled & (products > 0))
+
+        def multiply(carry):
+            direction, radius, _, products = carry
+            image = tree_sub(point.field(tree_axpy(nudge, direction, point.part)), point.slope)
+            size = tree_norm(image)
+            direction = tree_scale(1 / positive(size), image)
+            return direction, size / nudge, radius, products + 1
+
+        carry = (start, last, last, jnp.zeros((), jnp.int32))
+        direction, radius, _, products = jax.lax.while_loop(going, multiply, carry)
+        return self.safety * radius, (direction, radius), products
+
+
+class GivenRadius(AbstractSpectralRadius):
+    """A function of the user's own.
+
+    Attributes:
+        function: ``(t, y, args)`` to an upper bound of the spectral radius, a scalar of at least
+            zero.
+        evaluations: how many evaluations of the vector field one call of it is worth.
+    """
+
+    function: Callable
+    evaluations: int = 0
+
+    def init(self, part: PyTree) -> None:
+        """Nothing to remember."""
+
+    def estimate(self, point, memory):
+        """See `AbstractSpectralRadius.estimate`."""
+        radius = jnp.asarray(self.function(point.t, point.state, point.args))
+        radius = eqx.error_if(
+            radius,
+            ~(radius >= 0),
+            "the spectral radius that was given is NaN or negative; it must be at least the "
+            "largest |eigenvalue| of the Jacobian. Check the function, or leave it out: "
+            "PowerIteration() estimates it",
+        )
+        return radius, memory, jnp.asarray(self.evaluations, jnp.int32)
+
+
+def _mixed(slope: PyTree) -> PyTree:
+    """The slope's direction and a random one: where symmetry hides the top from the slope."""
+    leaves, structure = jax.tree.flatten(slope)
+    keys = jax.random.split(jax.random.key(0), len(leaves))
+    noise = [
+        jax.random.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=True)
+    ]
+    noise = jax.tree.unflatten(structure, noise)
+    unit = tree_scale(1 / positive(tree_norm(slope)), slope)
+    sum_ = tree_axpy(1 / tree_norm(noise), noise, unit)
+    return tree_scale(1 / positive(tree_norm(sum_)), sum_)
