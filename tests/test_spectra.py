@@ -19,7 +19,7 @@ from gradflow import _spectral
 from gradflow.analysis import smoothed_density
 from gradflow.config import load
 from gradflow.flow import FlowSpec
-from gradflow.flow import run as flow_run
+from gradflow.flow.plan import plan
 from gradflow.observables import recorded
 from gradflow.solvers import stepping
 
@@ -399,20 +399,21 @@ def test_what_the_defaults_cost(k, evaluations):
     assert cost(problem) == evaluations
 
 
-def planned(problem, **fields):
+def begun(problem, **fields):
     spec = FlowSpec(t1=1.0, solver="tsit5", **fields)
     asked = spec.spectrum.build(problem) if spec.spectrum else ()
-    plan = flow_run._plan(problem, spec, "tsit5", recorded(problem, (), asked))
-    state = plan.stepper.term.vector_field.init(problem.params)
-    return stepping.start(plan.stepper, state, plan.save_times, jnp.asarray(1.0), problem.data)
+    planned = plan(problem, spec, "tsit5", recorded(problem, (), asked))
+    state = planned.field.init(problem.params)
+    t1 = jnp.asarray(1.0)
+    return stepping.start(planned.steppers["tsit5"], state, planned.save_times, t1, problem.data)
 
 
 def test_a_run_without_spectra_carries_nothing_for_them():
     """Nothing in the compiled loop but what is recorded; with them, one copy of the parameters."""
     problem = network()
-    (plain,) = planned(problem).records
+    (plain,) = begun(problem).records
     assert jax.tree.leaves(plain.memory) == []
-    own, spectra = planned(problem, spectrum=gf.Spectrum(eigenvalues=2)).records
+    own, spectra = begun(problem, spectrum=gf.Spectrum(eigenvalues=2)).records
     assert jax.tree.leaves(own.memory) == []
     assert [leaf.shape for leaf in jax.tree.leaves(spectra.memory)] == [(problem.size,)]
     assert jax.tree.structure(own) == jax.tree.structure(plain)
