@@ -1,5 +1,6 @@
 """The README's Python runs as it stands."""
 
+import math
 import re
 from pathlib import Path
 
@@ -8,7 +9,7 @@ README = Path(__file__).parent.parent / "README.md"
 
 def test_the_examples_run(capsys):
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     names = {}
     for block in blocks:
         # The examples promote as a user's session would.
@@ -20,6 +21,7 @@ def test_the_examples_run(capsys):
             names,
         )
     assert names["flow"].result in capsys.readouterr().out
+    assert abs(names["solution"].ys[-1] - math.cos(1.0)).max() < 1e-3
 
 
 def test_what_it_links_to_exists():

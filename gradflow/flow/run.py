@@ -99,7 +99,9 @@ def solve(
         rtol: bounds the error of the trajectory, |params(t) - exact|_2 relative to the distance
             |exact - params(0)|_2 travelled.
         solver: ``"auto"``, a name in `gradflow.solvers.SOLVERS`, or any `diffrax.AbstractSolver`
-            with an error estimate. ``"auto"`` takes an explicit method by the tolerance.
+            with an error estimate. ``"auto"`` begins with an explicit method, chosen by the
+            tolerance, and changes to a stabilised one where the flow is stiff, and back;
+            ``stats["legs"]`` says which ran from when to when.
         field: a name in `gradflow.fields.FIELDS`; a problem given as a vector field follows that.
         observables: recorded beside the loss, the gradient norm, the distance travelled, the
             energy dissipated and the problem's own: `Observable` objects, or functions

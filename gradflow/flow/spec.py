@@ -65,7 +65,8 @@ class FlowSpec(Spec):
     Attributes:
         t1: end time; gradient descent with learning rate eta is at t = eta * step.
         rtol: bounds the error of the trajectory relative to the distance travelled.
-        solver: an explicit or implicit method by name; auto chooses by the tolerance.
+        solver: a method by name; auto begins with an explicit one, chosen by the tolerance, and
+            changes to a stabilised one where the flow is stiff.
         field: what is followed.
         save: when to record.
         save_each: other save times for single observables, by name.

@@ -170,6 +170,9 @@ class LanczosRadius(AbstractSpectralRadius):
 class GivenRadius(AbstractSpectralRadius):
     """A function of the user's own.
 
+    Asked at the start of a step, once twenty evaluations have gone into stages since the last
+    time, and whenever a step was refused.
+
     Attributes:
         function: ``(t, y, args)`` to an upper bound of the spectral radius, a scalar of at least
             zero.

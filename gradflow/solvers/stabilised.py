@@ -56,7 +56,7 @@ class StabilisedState(eqx.Module):
         since: evaluations of the vector field since that estimate.
         noise: the change of the slope that rounding the state makes, as of that estimate.
         price: evaluations that the estimate took.
-        here: whether the estimate was made where the next step starts.
+        here: whether that estimate was made where the next step starts, as after a refused step.
         stages: of the last attempt.
         spent: evaluations of the vector field in the last attempt, estimates included.
     """
@@ -168,6 +168,7 @@ class StabilisedRungeKutta(diffrax.AbstractAdaptiveSolver):
 
         If the estimate was an old one, a new one is made.
         """
+        here = before.here | (tried.since == tried.stages)
         return eqx.tree_at(
             lambda s: (s.radius, s.memory, s.noise, s.since, s.price, s.here),
             before,
@@ -175,9 +176,9 @@ class StabilisedRungeKutta(diffrax.AbstractAdaptiveSolver):
                 tried.radius,
                 tried.memory,
                 tried.noise,
-                jnp.where(tried.here, tried.since, jnp.iinfo(jnp.int32).max // 2),
+                jnp.where(here, tried.since, jnp.iinfo(jnp.int32).max // 2),
                 tried.price,
-                tried.here,
+                here,
             ),
         )
 
@@ -250,7 +251,7 @@ class StabilisedRungeKutta(diffrax.AbstractAdaptiveSolver):
             noise=noise,
             since=stages + jnp.where(due, 0, solver_state.since),
             price=price,
-            here=due | solver_state.here,
+            here=jnp.asarray(False),
             stages=stages,
             spent=spent,
         )
