@@ -1,7 +1,7 @@
 """What the test problems are, measured.
 
-``python -m benchmarks.problems [NAME ...] [--seed N]`` prints a table of all cases or of those
-named: parameters, end time, sharpness at the start, at its largest and at the end, and its
+``python -m benchmarks.problems [NAME ...] [--seeds N ...]`` prints a table of all cases or of
+those named: parameters, end time, sharpness at the start, at its largest and at the end, and its
 integral Lambda over the run. An explicit method that is limited by stability takes one to two
 gradients for each unit of Lambda.
 """
@@ -13,34 +13,45 @@ import jax
 from . import PROBLEMS, Case
 from .sharpness import profile
 
-_HEAD = "| name | parameters | t1 | sharpness: start, largest, end | Lambda | tags | what |"
+_HEAD = "| name | seed | parameters | t1 | sharpness: start, largest, end | Lambda | tags | what |"
+
+
+def _digits(value: float, count: int) -> str:
+    """`value` to `count` significant digits, its thousands set apart."""
+    return f"{float(f'{value:.{count}g}'):,g}"
 
 
 def row(case: Case, seed: int) -> str:
     """One line of the table."""
     found = profile(case, seed)
-    start, end = found.sharpness[[0, -1]]
-    kinds = [*sorted(case.tags), *(["closed form"] if case.closed_form is not None else [])]
-    return (
-        f"| {case.name} | {found.size:,} | {case.t1:g} | "
-        f"{start:.3g}, {found.sharpness.max():.3g}, {end:.3g} | {found.integral:.2g} | "
-        f"{', '.join(kinds)} | {case.what} |"
+    values = found.sharpness
+    cells = (
+        case.name,
+        str(seed),
+        f"{found.size:,}",
+        f"{case.t1:g}",
+        "; ".join(_digits(each, 3) for each in (values[0], values.max(), values[-1])),
+        _digits(found.integral, 2),
+        ", ".join([*sorted(case.tags), *(["closed form"] if case.closed_form else [])]),
+        case.what,
     )
+    return f"| {' | '.join(cells)} |"
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.problems", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="N")
     options = parser.parse_args(arguments)
     if unknown := set(options.names) - set(PROBLEMS):
         parser.error(
             f"no test problem {', '.join(sorted(unknown))}; there are {', '.join(PROBLEMS)}"
         )
     print(_HEAD)
-    print("|---" * _HEAD.count(" | ") + "|---|")
+    print("|---" * (_HEAD.count("|") - 1) + "|")
     for name in options.names or PROBLEMS:
-        print(row(PROBLEMS[name], options.seed), flush=True)
+        for seed in options.seeds:
+            print(row(PROBLEMS[name], seed), flush=True)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 
 import gradflow as gf
 
-from .case import Case, flat, observed_flat, unflat
+from .case import Case, unflat
+from .reference import by_gradflow, reference
 
 
 class Profile(NamedTuple):
@@ -71,26 +72,22 @@ def sharpness(problem: gf.Problem) -> Callable[[np.ndarray], float]:
     return top
 
 
-def profile(case: Case, seed: int = 0, count: int = 30) -> Profile:
-    """The sharpness along the flow of a case, at time 0 and `count` times even in log t.
+def profile(case: Case, seed: int = 0) -> Profile:
+    """The sharpness along the flow of a case.
 
-    The flow is solved at rtol 1e-3; large problems in float32.
+    It is that of the reference at the case's own times. A large case is solved for this alone, at
+    more times, in float32 and at rtol 1e-3.
 
     Raises:
         RuntimeError: the solve failed.
     """
-    problem = case.build(seed, "float32" if "large" in case.tags else None)
-    times = np.array([0.0, *np.geomspace(1e-4 * case.t1, case.t1, count)[:-1], case.t1])
-    flow = gf.solve(
-        problem,
-        t1=case.t1,
-        rtol=1e-3,
-        save=gf.Explicit(times=times.tolist()),
-        observables={"flat": observed_flat},
-        max_steps=1_000_000,
-    )
-    if flow.result != "end_time":
-        raise RuntimeError(f"the flow of {case.name} failed: {gf.RESULTS[flow.result]}")
+    if "large" in case.tags:
+        times = case.times(30)
+        problem = case.build(seed, "float32")
+        states = by_gradflow(problem, times, solver="auto", rtol=1e-3)
+    else:
+        times = case.times()
+        problem = case.build(seed)
+        states = reference(case, seed, times)
     top = sharpness(problem)
-    values = np.array([top(state) for state in flow["flat"]])
-    return Profile(times, values, flat(problem.params).size)
+    return Profile(times, np.array([top(state) for state in states]), problem.size)
