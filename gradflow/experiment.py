@@ -127,7 +127,7 @@ def summarise(task: Task, trajectory: Trajectory) -> dict[str, Any]:
         "flow": {
             "t1": trajectory.final_time,
             **({"loss": trajectory["loss"][-1]} if len(trajectory.get("loss", ())) else {}),
-            **trajectory.stats,
+            **{name: value for name, value in trajectory.stats.items() if name != "legs"},
             "result": trajectory.result,
         },
         "phases": task.phases(trajectory),

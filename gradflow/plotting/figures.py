@@ -24,17 +24,17 @@ class Line:
             and values, both of shape ``(n,)``, and raises `KeyError` where something is missing.
         select: one label on every axis of the variable but time, e.g. ``{"key": 2, "query": 1}``.
         label: its name in the legend; otherwise what `select` says, or the variable's own label.
+        colour, dash: otherwise the next of each, so that curves can be told apart in grey.
         spread: the name of a variable of the same axes, e.g. an error: half the height of a
             band around the curve.
-        colour, dash: otherwise the next of each, so that curves can be told apart in grey.
     """
 
     variable: str | Callable[[Trajectory], Series]
     select: Mapping[str, str | int] = field(default_factory=dict)
     label: str = ""
-    spread: str = ""
     colour: Colour | None = None
     dash: Dash | None = None
+    spread: str = ""
 
 
 @dataclass(frozen=True)
