@@ -43,10 +43,10 @@ _MAX_ITERATIONS = 10  # of Newton's; a shorter step is the better way out
 _ROUNDINGS = 4  # of the state, below which a residual does not count
 _STALLED = 100  # tolerances within which an iteration that no longer converges is let pass
 
-_REVERSE_MODE = (
-    "how often Newton's method and conjugate gradients go round is known only as they run, so "
-    "reverse-mode differentiation cannot go through the steps of NewtonKrylov; pass "
-    "adjoint=diffrax.ForwardMode() to diffeqsolve, or take another solver"
+_NO_DERIVATIVES = (
+    "NewtonKrylov stops when the state is right, which its derivatives need not be yet, so "
+    "differentiation does not go through its steps; take another solver, as diffrax.Kvaerno5() "
+    "or an explicit one"
 )
 
 
@@ -94,7 +94,7 @@ class NewtonKrylov(diffrax.AbstractAdaptiveSolver):
 
     A step costs one evaluation for each iteration of Newton's method and two for each
     of conjugate gradients, about sqrt(h |H|) of them or, if fewer, one for each cluster of
-    eigenvalues. Takes part in `jit`, `vmap` and forward-mode differentiation, and works in plain
+    eigenvalues. Takes part in `jit` and `vmap`, not in differentiation, and works in plain
     `diffrax.diffeqsolve` for any vector field whose Jacobian is symmetric.
 
     Attributes:
@@ -164,7 +164,7 @@ class NewtonKrylov(diffrax.AbstractAdaptiveSolver):
             spent = jnp.asarray(made_jump).astype(jnp.int32)
         h = jnp.asarray(t1 - t0, jax.tree.leaves(y0)[0].dtype)
         stages = self._solve_stages(lambda t, y: terms.vf(t, y, args), t0, h, y0, slope)
-        stages = eqxi.nondifferentiable_backward(stages, msg=_REVERSE_MODE)
+        stages = eqxi.nondifferentiable(stages, msg=_NO_DERIVATIVES)
         error = _combine(h, jnp.asarray(self.tableau.b_error, h.dtype), stages.slopes)
         error = jax.tree.map(lambda e: jnp.where(stages.solved, e, jnp.inf), error)
         slopes = tuple(
