@@ -20,7 +20,7 @@ class Solved(NamedTuple):
     Attributes:
         x: the solution, in the structure of the right-hand side.
         products: matrix-vector products spent.
-        definite: false where the search ended at a direction of too little curvature.
+        definite: false where the search ended because an eigenvalue is too small.
     """
 
     x: PyTree
@@ -33,6 +33,7 @@ class _Search(NamedTuple):
     residual: PyTree
     direction: PyTree
     square: Float[Array, ""]  # of the residual
+    shift: Float[Array, ""]
     products: Int[Array, ""]
     definite: Bool[Array, ""]
 
@@ -41,9 +42,14 @@ def conjugate_gradients(
     product: Callable[[PyTree], PyTree],
     right: PyTree,
     target: Float[Array, ""],
-    curvature: float,
+    least: float,
 ) -> Solved:
     """Solve A x = right for a symmetric A, from x = 0 (Hestenes & Stiefel 1952).
+
+    Of the tridiagonal matrix T that A is in the Krylov space so far, the method computes the
+    pivots p^T A p / r^T r. Those of T - least, which are all positive just where T has no
+    eigenvalue below `least`, are smaller by a shift that follows from one to the next by
+    the differential quotient-difference algorithm, at the cost of a few scalars.
 
     Not `lineax.CG`: that one goes on through negative curvature, takes products that it does
     not count, and traces the operator three times.
@@ -52,11 +58,10 @@ def conjugate_gradients(
         product: v to A v.
         right: the right-hand side; any pytree.
         target: stop once |right - A x|_2 is at most this.
-        curvature: give up at a direction p with p^T A p below this times p^T p; there A has an
-            eigenvalue below it.
+        least: give up once A is seen to have an eigenvalue below this.
 
     Returns:
-        The solution; after `MAX_PRODUCTS` the best there is.
+        The solution; after `MAX_PRODUCTS`, or where A is not definite, as far as it got.
     """
     limit = jnp.square(target)
 
@@ -66,24 +71,33 @@ def conjugate_gradients(
     def iterate(search: _Search) -> _Search:
         p = search.direction
         image = product(p)
-        bend = tree_dot(p, image)
-        definite = bend > curvature * tree_dot(p, p)
-        # A direction that is refused is not gone along.
-        length = jnp.where(definite, search.square / bend, 0)
+        length = search.square / tree_dot(p, image)
+        pivot = 1 - length * search.shift
+        # Also false where something is not a number.
+        definite = (length > 0) & (pivot > 0)
+        length = jnp.where(definite, length, 0)
         residual = tree_axpy(-length, image, search.residual)
         square = tree_dot(residual, residual)
+        ratio = square / search.square
         return _Search(
             tree_axpy(length, p, search.x),
             residual,
-            tree_axpy(square / search.square, p, residual),
+            tree_axpy(ratio, p, residual),
             square,
+            least + ratio * search.shift / pivot,
             search.products + 1,
             definite,
         )
 
-    zero = jax.tree.map(jnp.zeros_like, right)
+    square = tree_dot(right, right)
     begin = _Search(
-        zero, right, right, tree_dot(right, right), jnp.zeros((), jnp.int32), jnp.asarray(True)
+        jax.tree.map(jnp.zeros_like, right),
+        right,
+        right,
+        square,
+        jnp.full_like(square, least),
+        jnp.zeros((), jnp.int32),
+        jnp.asarray(True),
     )
     end = jax.lax.while_loop(unfinished, iterate, begin)
     return Solved(end.x, end.products, end.definite)

@@ -40,12 +40,13 @@ from .runge_kutta import StageInterpolation, vector_field
 _SHARE = 0.5  # of rtol, for what the equations of a stage are left unsolved by
 _CURVATURE = 0.5  # the least that a step may have: half way to the pole of R
 _MAX_ITERATIONS = 10  # of Newton's; a shorter step is the better way out
-_ROUNDINGS = 4  # of the state: no residual below this can be seen
+_ROUNDINGS = 4  # of the state, below which a residual does not count
+_STALLED = 100  # tolerances within which an iteration that no longer converges is let pass
 
-_REVERSE_MODE = (
-    "how often Newton's method and conjugate gradients go round is known only as they run, so "
-    "reverse-mode differentiation cannot go through the steps of NewtonKrylov; pass "
-    "adjoint=diffrax.ForwardMode() to diffeqsolve, or take another solver"
+_NO_DERIVATIVES = (
+    "NewtonKrylov stops when the state is right, which its derivatives need not be yet, so "
+    "differentiation does not go through its steps; take another solver, as diffrax.Kvaerno5() "
+    "or an explicit one"
 )
 
 
@@ -93,7 +94,7 @@ class NewtonKrylov(diffrax.AbstractAdaptiveSolver):
 
     A step costs one evaluation for each iteration of Newton's method and two for each
     of conjugate gradients, about sqrt(h |H|) of them or, if fewer, one for each cluster of
-    eigenvalues. Takes part in `jit`, `vmap` and forward-mode differentiation, and works in plain
+    eigenvalues. Takes part in `jit` and `vmap`, not in differentiation, and works in plain
     `diffrax.diffeqsolve` for any vector field whose Jacobian is symmetric.
 
     Attributes:
@@ -166,7 +167,6 @@ class NewtonKrylov(diffrax.AbstractAdaptiveSolver):
 
         Where the equations are not solved the error is infinite, which has the step refused.
         """
-        y0 = eqxi.nondifferentiable_backward(y0, msg=_REVERSE_MODE, symbolic=False)
         slope, spent = solver_state.slope, jnp.zeros((), jnp.int32)
         if made_jump is not False:
             slope = jax.lax.cond(
@@ -175,6 +175,7 @@ class NewtonKrylov(diffrax.AbstractAdaptiveSolver):
             spent = jnp.asarray(made_jump).astype(jnp.int32)
         h = jnp.asarray(t1 - t0, jax.tree.leaves(y0)[0].dtype)
         stages = self._solve_stages(lambda t, y: vector_field(terms, t, y, args), t0, h, y0, slope)
+        stages = eqxi.nondifferentiable(stages, msg=_NO_DERIVATIVES)
         error = _combine(h, jnp.asarray(self.tableau.b_error, h.dtype), stages.slopes)
         error = jax.tree.map(lambda e: jnp.where(stages.solved, e, jnp.inf), error)
         slopes = tuple(
@@ -235,9 +236,9 @@ class NewtonKrylov(diffrax.AbstractAdaptiveSolver):
             length: the farthest that the stages before have come from `start`.
         """
         select = self.measured
-        origin, still = select(base), jax.tree.map(jnp.zeros_like, base)
+        origin, zeros = select(base), jax.tree.map(jnp.zeros_like, base)
         rtol = jnp.asarray(self.rtol, step.dtype)
-        least = _ROUNDINGS * jnp.finfo(step.dtype).eps * tree_norm(start)
+        rounding = jnp.finfo(step.dtype).eps * tree_norm(start)
 
         def unfinished(search: _Newton) -> Bool[Array, ""]:
             return ~search.solved & ~search.lost & (search.iterations < _MAX_ITERATIONS)
@@ -246,38 +247,40 @@ class NewtonKrylov(diffrax.AbstractAdaptiveSolver):
             z = search.increment
             there = jax.tree.map(jnp.add, origin, z)
             length = jnp.maximum(search.length, tree_norm(tree_sub(there, start)))
-            tolerance = jnp.maximum(_SHARE * rtol * length, least)
+            tolerance = jnp.maximum(_SHARE * rtol * length, _ROUNDINGS * rounding)
             slope, push = jax.linearize(field, eqx.tree_at(select, base, there))
             residual = jax.tree.map(lambda f, zi: step * f - zi, select(slope), z)
             size = tree_norm(residual)
-            # Rounding in a stiff field, h |H| times that of the state, can keep the residual up
-            # where z itself has converged.
-            stalled = (search.update <= tolerance) & (size > search.residual / 2)
+            # Rounding in a stiff field, h |H| times that of the state, keeps the residual up where
+            # z is as good as it gets; where that is not good enough, the error estimate shows it.
+            still = search.update <= _STALLED * tolerance
+            stalled = still & (size > search.residual / 2)
             solved = (size <= tolerance) | stalled
-            lost = ~jnp.isfinite(size) | (size > 2 * search.residual)
+            finite = jnp.isfinite(size)
 
             def product(p: PyTree) -> PyTree:
-                return tree_axpy(-step, select(push(eqx.tree_at(select, still, p))), p)
+                return tree_axpy(-step, select(push(eqx.tree_at(select, zeros, p))), p)
 
-            # Half of it is left for the curvature of the field. Nothing is to be done where
-            # nothing is asked.
-            target = jnp.where(solved | lost, jnp.inf, tolerance / 2)
+            # Half of it is left for the field's own curvature; nothing is done where nothing is
+            # asked.
+            target = jnp.where(solved | ~finite, jnp.inf, tolerance / 2)
             newton = conjugate_gradients(product, residual, target, _CURVATURE)
+            update = tree_norm(newton.x)
             return _Newton(
                 jax.tree.map(jnp.add, z, newton.x),
                 slope,
                 size,
-                tree_norm(newton.x),
+                update,
                 length,
                 search.iterations + 1,
                 search.evaluations + 1 + 2 * newton.products,
-                solved & ~lost,
-                lost | ~newton.definite,
+                solved,
+                ~finite | ~newton.definite | (update > 2 * search.update),
             )
 
         infinite, zero = jnp.full_like(step, jnp.inf), jnp.zeros((), jnp.int32)
         no = jnp.asarray(False)
-        begin = _Newton(guess, still, infinite, infinite, length, zero, zero, no, no)
+        begin = _Newton(guess, zeros, infinite, infinite, length, zero, zero, no, no)
         return jax.lax.while_loop(unfinished, iterate, begin)
 
 

@@ -74,7 +74,12 @@ class Spectrum(Spec):
 
 
 _LINES = tuple(
-    Line("hessian_eigenvalue", {"eigenvalue": i}, f"eigenvalue {i}", spread="hessian_eigenvalue_residual")
+    Line(
+        "hessian_eigenvalue",
+        {"eigenvalue": i},
+        f"eigenvalue {i}",
+        spread="hessian_eigenvalue_residual",
+    )
     for i in range(2, 7)
 )
 FIGURES = (
