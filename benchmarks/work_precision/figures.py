@@ -70,7 +70,7 @@ def draw_diagrams(draw: Draw) -> Figure:
     axes[1, 0].set_xlabel("gradient evaluations")
     axes[1, 1].set_xlabel("seconds, compilation apart")
     title = f"{draw.case}, seed {draw.seed}: {draw.size:,} parameters, "
-    figure.suptitle(title + rf"$\Lambda$ = {draw.stiffness:.2g}", fontsize=10)
+    figure.suptitle(title + rf"$\Lambda$ = {draw.stiffness:,.0f}", fontsize=10)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", frameon=False, fontsize=8)
     return figure

@@ -109,8 +109,7 @@ def _dense_run(solver: str):
     counts: dict[tuple[str, int, float], int] = {}
 
     def run(setting: Setting, rtol: float) -> Run:
-        # The tolerance of its iteration as an array, or each one would be compiled anew.
-        (choice,) = build(solver, jnp.asarray(rtol))  # pyright: ignore[reportArgumentType]
+        (choice,) = build(solver, rtol)
         stats = (flow := _solve(setting, rtol, _Uncounted(choice.solver))).stats
         which = (setting.case.name, setting.seed, rtol)
         if which not in counts:
