@@ -26,7 +26,7 @@ from .ladders import DECADES, DENSE, FINE, STABILITY_BOUND, Method, Run, RunFail
 from .setting import Setting
 
 # Neighbours of what is measured, of the same order and kind.
-_LEFT_OUT = ("heun", "dopri5", "kvaerno4", "kvaerno5")
+_LEFT_OUT = ("heun", "dopri5", "kvaerno4", "kvaerno5", "kvaerno4-cg")
 
 
 class _Counted(AbstractSpectralRadius):
