@@ -96,19 +96,7 @@ def plan(
         counter = Counter()
         vector_field = CountedField(field, counter)
 
-    each = dict.fromkeys(o.name for o in observables)
-    for key in spec.save_each:
-        if key not in each:
-            raise ValueError(f"save_each: no observable {key!r}; there are {', '.join(each)}")
-    # Observables of the same save times are recorded together; the run's own come first.
-    together: dict[str, tuple[str, SaveTimes, list[Observable]]] = {
-        spec.save.model_dump_json(): (TIME, spec.save, [])
-    }
-    for observable in observables:
-        save = spec.save_each.get(observable.name) or observable.save or spec.save
-        new = (f"{TIME}_{observable.name}", save, [])
-        together.setdefault(save.model_dump_json(), new)[2].append(observable)
-    axes, times, groups = zip(*together.values(), strict=True)
+    axes, times, groups = _grouped(spec, observables)
 
     def recorder(watched: Sequence[Observable] | Sequence[Event]) -> Recorder:
         readings = tuple(each.reading for each in watched)
@@ -137,11 +125,31 @@ def plan(
     return Plan(
         {choice.name: stepper(choice) for choice in choices},
         tuple(array(t.build(spec.t1), problem.dtype) for t in times),
-        tuple(map(tuple, groups)),
+        groups,
         axes,
         field,
         counter,
     )
+
+
+def _grouped(
+    spec: FlowSpec, observables: tuple[Observable, ...]
+) -> tuple[tuple[str, ...], tuple[SaveTimes, ...], tuple[tuple[Observable, ...], ...]]:
+    """The observables by when they are recorded: each group's time axis, times and members."""
+    each = dict.fromkeys(o.name for o in observables)
+    for key in spec.save_each:
+        if key not in each:
+            raise ValueError(f"save_each: no observable {key!r}; there are {', '.join(each)}")
+    # Observables of the same save times are recorded together; the run's own come first.
+    together: dict[str, tuple[str, SaveTimes, list[Observable]]] = {
+        spec.save.model_dump_json(): (TIME, spec.save, [])
+    }
+    for observable in observables:
+        save = spec.save_each.get(observable.name) or observable.save or spec.save
+        new = (f"{TIME}_{observable.name}", save, [])
+        together.setdefault(save.model_dump_json(), new)[2].append(observable)
+    axes, times, groups = zip(*together.values(), strict=True)
+    return axes, times, tuple(map(tuple, groups))
 
 
 class _StateLoss(eqx.Module):
