@@ -116,3 +116,25 @@ def test_a_second_run_compiles_nothing(caplog):
         again = gf.solve(other, t1=8.0, rtol=2e-3)
     assert names(again) == ["bosh3", "rkc2"]
     assert not [r for r in caplog.records if "Compiling" in r.getMessage()]
+
+
+def test_eigenvalues_off_the_real_axis():
+    """A field that turns as it decays is nothing for a stabilised method: no harm is done."""
+    turning = jnp.asarray([[-1.0, -200.0], [200.0, -1.0]])
+
+    def field(t, y, data):
+        return jnp.concatenate([turning @ y[:2], -0.1 * y[2:]])
+
+    start = np.array([0.1, 0.0, 1.0])
+    problem = gf.Problem(vector_field=field, params=jnp.asarray(start))
+    errors, evaluations = [], []
+    for solver in ("auto", "bosh3"):
+        flow = gf.solve(problem, t1=20.0, rtol=1e-3, solver=solver, observables={"flat": flat})
+        t = flow.time[1:]
+        fast = 0.1 * np.exp(-t)
+        turned = fast * np.cos(200 * t), fast * np.sin(200 * t)
+        exact = np.stack([*turned, np.exp(-0.1 * t)], axis=1)
+        errors.append(relative_errors(flow["flat"][1:], exact, start).max())
+        evaluations.append(flow.stats["gradient_evaluations"])
+    assert errors[0] <= 1.2 * errors[1]
+    assert evaluations[0] <= 2 * evaluations[1]
