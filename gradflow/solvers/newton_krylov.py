@@ -38,7 +38,7 @@ from .controller import whole_state
 from .runge_kutta import StageInterpolation, vector_field
 
 _SHARE = 0.5  # of rtol, for what the equations of a stage are left unsolved by
-_CURVATURE = 0.5  # the least that a step may have: half way to the pole of R
+_CURVATURE = 0.5  # the least eigenvalue that Newton's matrix may have: half way to R's pole
 _MAX_ITERATIONS = 10  # of Newton's; a shorter step is the better way out
 _ROUNDINGS = 4  # of the state, below which a residual does not count
 _STALLED = 100  # tolerances within which an iteration that no longer converges is let pass
@@ -88,9 +88,10 @@ class NewtonKrylov(diffrax.AbstractAdaptiveSolver):
 
     Every stage starts from the tableau's own predictor and is solved until its residual, in the
     Euclidean norm, is at most half of `rtol` times the distance from the start of the step. What
-    is left unsolved then adds up to about `rtol` times the length of the path over a run. The
-    residual bounds the error of the stage itself where H >= 0, half of it elsewhere, and is that
-    of the field: a Jacobian that is not quite symmetric costs iterations, not accuracy.
+    is left unsolved then adds up to about `rtol` times the length of the path over a run: the
+    error of a stage is at most its residual where H >= 0, at most twice that where the step is
+    taken at all. It is the residual of the field itself, so a Jacobian that is not quite symmetric
+    costs iterations, not accuracy.
 
     A step costs one evaluation for each iteration of Newton's method and two for each
     of conjugate gradients, about sqrt(h |H|) of them or, if fewer, one for each cluster of
