@@ -18,9 +18,6 @@ def whole_state(state: PyTree) -> PyTree:
     return state
 
 
-# Of the tolerance, for each factor e of time: what is left to spend when a flow stands still.
-_LATE = 0.1
-
 # Of the noise that an explicit method left behind, from one step to the next.
 _FADING = 0.5
 
@@ -47,8 +44,9 @@ class DistanceController(diffrax.AbstractAdaptiveStepSizeController):
     error it estimates gets an allowance per length of path, |error estimate|_2 <= rtol |y_1 - y|_2
     for the step from y to y_1, without which the error of a second-order method falls as
     rtol^(2/3) only. The errors of all steps then sum up to rtol times the length of the path.
-    Where a flow has all but come to rest, a share of the distance travelled, in proportion to the
-    step in log t, lets the steps go on growing.
+    Where h / t of the distance travelled is longer than the step from y to y_1, that counts in its
+    place: the steps of a flow that has all but come to rest go on growing, and a factor e of time
+    adds rtol at most.
 
     The step size follows a proportional-integral law (Gustafsson 1991; Hairer & Wanner 1996,
     IV.2), h *= 0.9 r^(-0.7/k) r_last^(0.4/k) with r the ratio of error to tolerance and k the
@@ -141,7 +139,7 @@ class DistanceController(diffrax.AbstractAdaptiveStepSizeController):
             length = tree_norm(tree_sub(end, self.measured(y0)))
             step = jnp.asarray((t1 - t0) / t1, length.dtype)
             credit = state.credit.astype(length.dtype)
-            share = jnp.maximum(length, jnp.maximum(_LATE * step, credit) * travelled)
+            share = jnp.maximum(length, jnp.maximum(step, credit) * travelled)
         ratio = error / positive(self._tolerance(error) * share + rounding)
         # What is not measured, such as the energy dissipated, must still be a number.
         finite = jnp.isfinite(tree_norm(y_error)) & jnp.isfinite(travelled)
