@@ -15,7 +15,9 @@ DECADES = (1e-2, 1e-3, 1e-4, 1e-5)
 # Where stability sets the steps, the tolerance does not change the cost.
 STABILITY_BOUND = (1e-2, 1e-3, 1e-4)
 
-DENSE = 1_000  # parameters up to which a method that factorises the whole Hessian is run
+# Parameters up to which a method that factorises the whole Hessian is run; gradflow's dense
+# methods do so in every stage, and take minutes for what others do in seconds.
+DENSE, DENSE_STAGES = 1_000, 400
 
 
 class RunFailedError(Exception):
