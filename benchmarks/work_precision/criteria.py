@@ -48,8 +48,9 @@ class Criterion:
             return f"{head}; not measured"
         name, most = max(self.values.items(), key=lambda item: item[1])
         over = sum(value > self.target for value in self.values.values())
+        span = f"{min(self.values.values()):.3g} to " if len(self.values) > 1 else ""
         missed = f", {over} of {len(self.values)} above" if over else ""
-        return f"{head}; {min(self.values.values()):.3g} to {most:.3g} ({name}){missed}"
+        return f"{head}; {span}{most:.3g} ({name}){missed}"
 
 
 def criteria(draws: Sequence[Draw]) -> Iterator[Criterion]:
