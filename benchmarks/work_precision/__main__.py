@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         effort = Effort(**{f.name: getattr(options, f.name) for f in fields(Effort)})
         for name in options.problems:
             case = PROBLEMS[name]
-            for seed in case.seeds[: options.seeds]:
+            for seed in case.seeds[options.first :][: options.seeds]:
                 methods = [METHODS[m] for m in options.methods]
                 setting = Setting.of(case, seed)
                 draws.append(measure(setting, methods, effort, _report))
@@ -83,6 +83,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--problems", type=names(list(PROBLEMS)), default=_SMALL, help="default: all small ones")
     add("--methods", type=names(list(METHODS)), default=list(METHODS), help="default: all")
     add("--seeds", type=int, default=1, help="draws of each problem")
+    add("--first", type=int, default=0, help="how many of a problem's draws to pass over")
     add("--quick", action="store_true", help="every other tolerance")
     add("--repeats", type=int, default=Effort.repeats, help="runs of which the median is taken")
     add("--repeat-below", type=float, default=Effort.repeat_below, help="seconds; slower run once")

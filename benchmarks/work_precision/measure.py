@@ -85,7 +85,7 @@ def line(draw: Draw, point: Point) -> str:
     steps = "" if point.accepted is None else f"{point.accepted}"
     rejected = "" if point.rejected is None else f"{point.rejected}"
     return (
-        f"{draw.name:<22}{point.method:<20}{point.rung:>8.0e}{point.evaluations:>10,}"
+        f"{draw.name:<22}{point.method:<20}{point.rung:>8g}{point.evaluations:>10,}"
         f"{point.final:>10.1e}{point.worst:>10.1e}{point.wall:>9.3f}{steps:>9}{rejected:>6}"
         f"  {point.note}"
     ).rstrip()

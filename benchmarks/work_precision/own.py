@@ -22,7 +22,7 @@ from gradflow.solvers import (
     build,
 )
 
-from .ladders import DECADES, DENSE, FINE, STABILITY_BOUND, Method, Run, RunFailedError
+from .ladders import DECADES, DENSE_STAGES, FINE, STABILITY_BOUND, Method, Run, RunFailedError
 from .setting import Setting
 
 # Neighbours of what is measured, of the same order and kind.
@@ -146,7 +146,7 @@ def _method(name: str) -> Method:
     if isinstance(solver, UnrolledRungeKutta):
         return Method(name, run, FINE, stiff_rungs=STABILITY_BOUND)
     if isinstance(getattr(solver, "root_finder", None), VectorChord):
-        return Method(name, _dense_run(name), DECADES, largest=DENSE)
+        return Method(name, _dense_run(name), DECADES, largest=DENSE_STAGES)
     return Method(name, run, DECADES)
 
 
