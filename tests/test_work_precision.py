@@ -58,6 +58,8 @@ def test_cost_at_an_error_follows_a_power_law():
 def test_a_run_more_accurate_than_asked_counts_as_it_is():
     points = [point(1e-2, 50, 1e-4), point(1e-3, 40, 1e-6)]
     assert cost_at(points, 1e-3, evaluations) == 40
+    assert cost_at(points, 1e-3, evaluations, between=True) is None
+    assert cost_at(points, 1e-4, evaluations, between=True) == 40
     assert around(points, 1e-3) == points[:1]
     assert cost_at(points, 1e-7, evaluations) is None
     assert around(points, 1e-7) == []

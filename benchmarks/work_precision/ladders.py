@@ -10,7 +10,7 @@ import numpy as np
 
 from .setting import Setting
 
-FINE = (3e-2, 1e-2, 3e-3, 1e-3, 2e-4, 5e-5, 1e-5, 1e-6)
+FINE = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 2e-4, 5e-5, 1e-5, 1e-6)
 DECADES = (1e-2, 1e-3, 1e-4, 1e-5)
 # Where stability sets the steps, the tolerance does not change the cost.
 STABILITY_BOUND = (1e-2, 1e-3, 1e-4)
@@ -66,9 +66,9 @@ class Method:
     estimator: Callable[[Setting, float], int] | None = None
 
     def ladder(self, setting: Setting, quick: bool) -> tuple[float, ...]:
-        """The rungs for a test problem; every other one if it must be quick."""
+        """The rungs for a test problem; every other one if it must be quick, the first included."""
         if setting.problem.size > self.largest:
             return ()
         stiff = self.stiff_rungs and "stiff" in setting.case.tags
         rungs = self.stiff_rungs if stiff else self.rungs
-        return rungs[1::2] if quick and len(rungs) > 1 else rungs
+        return rungs[::2] if quick else rungs

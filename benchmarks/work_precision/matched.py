@@ -21,25 +21,31 @@ def wall(point: Point) -> float:
     return point.wall
 
 
-def cost_at(points: Sequence[Point], error: float, cost: Cost) -> float | None:
+def cost_at(
+    points: Sequence[Point], error: float, cost: Cost, *, between: bool = False
+) -> float | None:
     """The least that the method pays for a final error of at most `error`.
 
     Between two neighbouring tolerances whose errors lie on both sides, interpolated in the logs;
-    a run that is more accurate than asked counts as it is.
+    a run that is more accurate than asked counts as it is, unless only what lies `between` runs
+    is wanted.
 
     Args:
         points: of one method on one draw, from the loosest tolerance on.
         error: the error.
         cost: what is paid.
+        between: leave out errors that the ladder has no runs on both sides of.
 
     Returns:
         The cost; ``None`` where no run is as accurate as that.
     """
+    if between and not any(point.final >= error for point in points):
+        return None
     found = [cost(point) for point in points if point.final <= error]
-    for looser, tighter in pairwise(points):
-        if tighter.final < error < looser.final:
-            share = log(looser.final / error) / log(looser.final / tighter.final)
-            found.append(exp((1 - share) * log(cost(looser)) + share * log(cost(tighter))))
+    for above, below in pairwise(points):
+        if below.final < error < above.final:
+            share = log(above.final / error) / log(above.final / below.final)
+            found.append(exp((1 - share) * log(cost(above)) + share * log(cost(below))))
     return min(found, default=None)
 
 
@@ -51,8 +57,13 @@ def around(points: Sequence[Point], error: float) -> list[Point]:
     return [point for point in points if point.final <= error][:1]
 
 
-def ratio(draw: Draw, one: str, other: str, error: float, cost: Cost) -> float | None:
-    """The cost of `one` over that of `other` at `error`; ``None`` where one was not measured."""
+def ratio(
+    draw: Draw, one: str, other: str, error: float, cost: Cost, *, between: bool = False
+) -> float | None:
+    """The cost of `one` over that of `other` at `error`, each as by `cost_at`.
+
+    ``None`` where one of them has no cost there.
+    """
     methods = draw.methods
-    a, b = (cost_at(methods.get(name, ()), error, cost) for name in (one, other))
+    a, b = (cost_at(methods.get(name, ()), error, cost, between=between) for name in (one, other))
     return None if a is None or b is None else a / b
