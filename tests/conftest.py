@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import jax
+import pytest
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -10,3 +11,10 @@ jax.config.update(
     "jax_compilation_cache_dir", str(Path(__file__).parent.parent / ".pytest_cache" / "jax")
 )
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _programs_of_one_module_at_a_time():
+    """A process that keeps every program of the suite runs out of memory maps and is aborted."""
+    yield
+    jax.clear_caches()

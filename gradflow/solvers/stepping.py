@@ -272,7 +272,7 @@ def _attempt(
 
     leave, switching = jnp.asarray(False), carry.switching
     if stepper.switch is not None and switching is not None:
-        tried = Attempt(stepper.term, t, t - carry.t, state, data, solver_state, keep, spent)
+        tried = Attempt(stepper.term, t, t - carry.t, state, data, solver_state, keep)
         leave, switching, looked = stepper.switch.look(tried, switching, limits.patience)
         spent = spent + looked
     before = carry.solver_state

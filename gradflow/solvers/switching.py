@@ -36,7 +36,6 @@ class Attempt(NamedTuple):
     data: PyTree
     solver_state: PyTree
     keep: Bool[Array, ""]
-    spent: Int[Array, ""]
 
 
 class Memory(eqx.Module):
@@ -139,8 +138,9 @@ class Relaxing(eqx.Module):
         del patience
         radius = tried.solver_state.radius
         gained = jnp.where(tried.keep, tried.step.astype(radius.dtype) * radius, 0)
-        # The explicit method would have taken this many at the very least.
-        saved = gained / self.rate - tried.spent.astype(radius.dtype)
+        # The explicit method would have taken this many at the very least. The first estimate of
+        # the radius is dear; later ones are a small share of the work, and none counts here.
+        saved = gained / self.rate - tried.solver_state.stages.astype(radius.dtype)
         regret = jnp.maximum(memory.regret - saved, 0)
         attempts, saved = memory.attempts + 1, memory.saved + saved
         leave = tried.keep & (regret > _REGRET)
