@@ -11,7 +11,7 @@ from problems import flat, logistic_scalar, quadratic, relative_errors
 
 import gradflow as gf
 from gradflow.flow import run as flow_run
-from gradflow.solvers import UnrolledRungeKutta
+from gradflow.solvers import CountedField, Counter, UnrolledRungeKutta
 
 
 @pytest.mark.parametrize(
@@ -82,6 +82,17 @@ def test_there_and_back():
     for key in ("accepted", "rejected", "gradient_evaluations"):
         assert sum(leg[key] for leg in legs) == flow.stats[key]
     np.testing.assert_allclose(flow.final_params, np.log1p(60.0), rtol=1e-2)
+
+
+def test_evaluations_are_counted():
+    """Those of both solvers, of every look at the sharpness, and of the changes between them."""
+    counter = Counter()
+    problem = relaxing(20.0)
+    counted = CountedField(problem.vector_field, counter)
+    again = gf.Problem(vector_field=counted, params=problem.params)
+    flow = gf.solve(again, t1=60.0, rtol=1e-3)
+    assert names(flow) == ["bosh3", "rkc2", "bosh3"]
+    assert flow.stats["gradient_evaluations"] == counter.read()
 
 
 def test_where_it_looks_changes_nothing(monkeypatch):

@@ -7,11 +7,11 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import PyTree
 
 from ..problem import Problem
 from ..solvers import stepping
 from ..solvers.stepping import Carry, Limits, Stepper
+from ..solvers.switching import Relaxing
 from .plan import Plan, array
 from .spec import FlowSpec
 
@@ -24,11 +24,20 @@ class Legs:
     """Runs the plan's solvers, one at a time, and keeps a log of which ran when.
 
     Args:
-        plan: the run.
+        plan: the run, as the compiled loop takes it.
+        problem: what is solved.
+        spec: where it ends.
     """
 
-    def __init__(self, plan: Plan):
-        self._plan = plan
+    def __init__(self, plan: Plan, problem: Problem, spec: FlowSpec):
+        self._plan, self._problem, self._stop = plan, problem, spec.stop
+        self._limits = Limits(
+            t1=array(spec.t1, problem.dtype),
+            max_steps=array(spec.max_steps, np.int32),
+            gradient_norm=array(spec.stop.gradient_norm or -1.0, problem.dtype),
+            loss=array(0.0 if spec.stop.loss is None else spec.stop.loss, problem.dtype),
+            patience=array(0, np.int32),
+        )
         self._names = list(plan.steppers)
         self._log: list[dict[str, Any]] = []
         self._began = (0.0, 0, 0, 0)
@@ -38,46 +47,37 @@ class Legs:
     def _stepper(self) -> Stepper:
         return self._plan.steppers[self._names[0]]
 
-    def start(self, problem: Problem, spec: FlowSpec) -> Carry:
+    def start(self) -> Carry:
         """The carry at t = 0, with everything compiled that the first leg needs."""
-        stepper, stop = self._stepper, spec.stop
-        state = self._plan.field.init(problem.params)
-        self._data: PyTree = problem.data
-        t1 = array(spec.t1, problem.dtype)
-        carry = stepping.start(stepper, state, self._plan.save_times, t1, self._data)
-        norms = [stop.gradient_norm or -1.0]
-        if stop.relative_gradient_norm is not None:
-            norms.append(stop.relative_gradient_norm * float(carry.first_slope))
-        self._limits = Limits(
-            t1=t1,
-            max_steps=array(spec.max_steps, np.int32),
-            gradient_norm=array(max(norms), problem.dtype),
-            loss=array(0.0 if stop.loss is None else stop.loss, problem.dtype),
-            patience=array(0, np.int32),
-        )
+        plan, problem, limits = self._plan, self._problem, self._limits
+        state = plan.field.init(problem.params)
+        carry = stepping.start(self._stepper, state, plan.save_times, limits.t1, problem.data)
+        if self._stop.relative_gradient_norm is not None:
+            relative = self._stop.relative_gradient_norm * float(carry.first_slope)
+            least = array(max(relative, float(limits.gradient_norm)), problem.dtype)
+            self._limits = replace(limits, gradient_norm=least)
         return self.advance(carry, 0)
 
     def advance(self, carry: Carry, attempts: int) -> Carry:
         """Up to `attempts` further steps; with none of them, only the compilation."""
-        plan = self._plan
-        kept = (self._stepper, plan.save_times, self._limits, self._data, array(attempts, np.int32))
+        times, data = self._plan.save_times, self._problem.data
+        kept = (self._stepper, times, self._limits, data, array(attempts, np.int32))
         return jax.block_until_ready(stepping.advance(kept, carry))
 
     def change(self, carry: Carry) -> Carry:
         """The other solver takes over."""
         assert carry.switching is not None
         self._write(carry)
-        stabilised = carry.switching.direction is None
-        if stabilised:
+        if isinstance(self._stepper.switch, Relaxing):
             failed = float(carry.switching.saved) < 0
             self._patience = max(_PATIENCE, 4 * self._patience) if failed else 0
             self._limits = replace(self._limits, patience=array(self._patience, np.int32))
         self._names.reverse()
-        return self.advance(stepping.hand_over(self._stepper, carry, self._data), 0)
+        return self.advance(stepping.hand_over(self._stepper, carry, self._problem.data), 0)
 
     def close(self, carry: Carry) -> Carry:
         """Record the end of a run that was cut short."""
-        return stepping.close(self._stepper, carry, self._data)
+        return stepping.close(self._stepper, carry, self._problem.data)
 
     def report(self, carry: Carry) -> dict[str, Any]:
         """Which solvers ran, and when: ``solver``, their names, and ``legs``."""

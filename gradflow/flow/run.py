@@ -17,9 +17,7 @@ from ..analysis import energy_residual
 from ..observables import Observable, as_variables, recorded
 from ..problem import Problem
 from ..save_times import SaveTimes
-from ..solvers import (
-    stepping,
-)
+from ..solvers import stepping
 from ..solvers.stepping import Carry
 from ..solvers.watching import MAX_CROSSINGS
 from ..spectra import Spectrum
@@ -159,8 +157,8 @@ def _run(
 ) -> Trajectory:
     stop = spec.stop
     began = clock.perf_counter()
-    legs = Legs(plan)
-    carry = legs.start(problem, spec)
+    legs = Legs(plan, problem, spec)
+    carry = legs.start()
     compile_seconds = clock.perf_counter() - began
     wall_seconds, attempts = 0.0, 8
     result = None

@@ -156,7 +156,7 @@ def start(
     )
 
 
-# A leg of a run is short of the run: few of these, so as cheap to compile as can be.
+# Run once for each change of solver: the time it takes is the time it takes to compile.
 @eqx.filter_jit(  # pyright: ignore[reportCallIssue]
     compiler_options={"xla_backend_optimization_level": 0}
 )
