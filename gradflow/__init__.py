@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from . import tasks as tasks
     from .flow import FAILURES as FAILURES
     from .flow import RESULTS as RESULTS
-    from .flow import Progress as Progress
     from .flow import Stop as Stop
     from .flow import solve as solve
     from .observables import Event as Event
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from .observables import Part as Part
     from .observables import Snapshot as Snapshot
     from .problem import Problem as Problem
+    from .progress import Progress as Progress
     from .save_times import Explicit as Explicit
     from .save_times import Linear as Linear
     from .save_times import Logarithmic as Logarithmic
@@ -35,7 +35,7 @@ _ROOMS = ("analysis", "plotting", "solvers", "spectra", "tasks")
 _HOMES = {
     "FAILURES": "flow",
     "RESULTS": "flow",
-    "Progress": "flow",
+    "Progress": "progress",
     "Stop": "flow",
     "solve": "flow",
     "Event": "observables",

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
-from .flow import Progress as Report
+from .progress import Progress as Report
 
 _LOG_SECONDS = 10.0  # between the plain lines off a terminal
 

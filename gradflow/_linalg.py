@@ -2,10 +2,14 @@
 
 import operator
 from functools import reduce
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
+
+# Of matrix products, which accelerators otherwise round to fewer digits than tolerances ask for.
+PRECISION = "highest"
 
 
 def tree_sub(x: PyTree, y: PyTree) -> PyTree:
@@ -48,3 +52,31 @@ def tree_select(condition, x: PyTree, y: PyTree) -> PyTree:
     return jax.tree.map(
         lambda a, b: jnp.where(condition, a, b) if isinstance(b, jax.Array) else b, x, y
     )
+
+
+class Separation(NamedTuple):
+    """How far apart two points are, seen from a third.
+
+    Attributes:
+        distance: between the two.
+        travelled: of the second from the third.
+        cosine: of the angle between the ways to the two; NaN where one of them is at the third.
+    """
+
+    distance: Float[Array, ""]
+    travelled: Float[Array, ""]
+    cosine: Float[Array, ""]
+
+    @property
+    def relative(self) -> Float[Array, ""]:
+        """The distance divided by `travelled`; NaN where that is 0."""
+        return self.distance / self.travelled
+
+
+@jax.jit
+def separation(x: PyTree, y: PyTree, origin: PyTree) -> Separation:
+    """How far `x` is from `y`, both having started at `origin`."""
+    way_x, way_y = tree_sub(x, origin), tree_sub(y, origin)
+    travelled = tree_norm(way_y)
+    cosine = tree_dot(way_x, way_y) / (tree_norm(way_x) * travelled)
+    return Separation(tree_norm(tree_sub(x, y)), travelled, cosine)

@@ -18,7 +18,7 @@ import numpy as np
 from . import flow, plotting, spectra, storage
 from .config import Config, dump
 from .config import load as load_config
-from .flow import Progress
+from .progress import Progress
 from .tasks import Task
 from .trajectory import Trajectory
 

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from ._linalg import tree_norm, tree_sub
 from .problem import Problem
 from .save_times import SaveTimes
-from .trajectory import Variable
 
 
 class Snapshot(eqx.Module):
@@ -27,7 +25,10 @@ class Snapshot(eqx.Module):
         origin: the trained parameters at t = 0.
         slope: d arrays/dt along the run: minus the gradient, for gradient flow.
         data: the problem's data.
-        dissipated: the integral of |grad L|^2 so far; ``None`` where the run has no loss.
+        dissipated: the integral of |grad L|^2 so far; ``None`` where the run has no loss. Of
+            other fields than the gradient's, what their energy has lost.
+        gradient: grad L up to its sign; ``None`` where that is the slope.
+        energy: what is dissipated; ``None`` where that is the loss.
     """
 
     problem: Problem
@@ -37,6 +38,8 @@ class Snapshot(eqx.Module):
     slope: PyTree
     data: PyTree
     dissipated: Float[Array, ""] | None = None
+    gradient: PyTree = None
+    energy: Float[Array, ""] | None = None
 
     @property
     def params(self) -> Any:
@@ -152,7 +155,7 @@ def _loss(snapshot: Snapshot) -> Array:
 
 
 def _grad_norm(snapshot: Snapshot) -> Array:
-    return tree_norm(snapshot.slope)
+    return tree_norm(snapshot.slope if snapshot.gradient is None else snapshot.gradient)
 
 
 def _distance(snapshot: Snapshot) -> Array:
@@ -164,10 +167,16 @@ def _dissipated(snapshot: Snapshot) -> Array:
     return snapshot.dissipated
 
 
+def _energy(snapshot: Snapshot) -> Array:
+    assert snapshot.energy is not None
+    return snapshot.energy
+
+
 LOSS = Observable("loss", _loss, label="loss")
 GRAD_NORM = Observable("grad_norm", _grad_norm, label="gradient norm")
 DISTANCE = Observable("distance", _distance, label="distance travelled")
 DISSIPATED = Observable("dissipated", _dissipated, label="integral of squared gradient norm")
+ENERGY = Observable("energy", _energy, label="energy")  # of a field that dissipates no plain loss
 COMMON = (LOSS, GRAD_NORM, DISTANCE, DISSIPATED)  # of every run of a problem with a loss
 
 
@@ -219,95 +228,3 @@ def recorded(
         if observable.cost is not None:
             observable.cost(problem)  # raises where it cannot be had
     return every
-
-
-class Splits(Protocol):
-    """What a recorder asks of a field: which part of its state are the parameters."""
-
-    def measured(self, state: PyTree) -> PyTree:
-        """The parameters' part of a state, or of its slope."""
-        ...
-
-    def split(self, state: PyTree) -> tuple[PyTree, Float[Array, ""] | None]:
-        """The parameters, and the energy dissipated if it is known."""
-        ...
-
-
-class Recorder(eqx.Module):
-    """Readings of a snapshot, as readings of a run's state.
-
-    Attributes:
-        problem: the problem's functions.
-        field: the field that is followed.
-        origin: the parameters at t = 0.
-        readings: of a `Snapshot`.
-    """
-
-    problem: Problem
-    field: Splits
-    origin: PyTree
-    readings: tuple[Reading, ...] = eqx.field(static=True)
-
-    def begin(
-        self, t: Float[Array, ""], state: PyTree, slope: PyTree, data: PyTree
-    ) -> tuple[PyTree, ...]:
-        """Their memories before the first row; ``None`` for those that have none."""
-        snapshot = self._snapshot(t, state, slope, data)
-        return tuple(r.memory and r.memory(snapshot) for r in self.readings)
-
-    def __call__(
-        self, t: Float[Array, ""], state: PyTree, slope: PyTree, data: PyTree, memory: PyTree
-    ) -> tuple[tuple[PyTree[Array], ...], tuple[PyTree, ...]]:
-        """Their values at one moment, and their memories for the next."""
-        snapshot = self._snapshot(t, state, slope, data)
-        rows = [r(snapshot, m) for r, m in zip(self.readings, memory, strict=True)]
-        values, memories = zip(*rows, strict=True) if rows else ((), ())
-        return values, memories
-
-    def _snapshot(self, t, state, slope, data) -> Snapshot:
-        arrays, dissipated = self.field.split(state)
-        return Snapshot(
-            self.problem, t, arrays, self.origin, self.field.measured(slope), data, dissipated
-        )
-
-
-class StackedRecorder(eqx.Module):
-    """Scalar functions of a snapshot as one vector."""
-
-    recorder: Recorder
-
-    def __call__(
-        self, t: Float[Array, ""], state: PyTree, slope: PyTree, data: PyTree
-    ) -> Float[Array, " n"]:
-        """The functions' values at one moment."""
-        nothing = (None,) * len(self.recorder.readings)
-        return jnp.stack(self.recorder(t, state, slope, data, nothing)[0])
-
-
-def as_variables(
-    observables: Sequence[Observable], values: Sequence[PyTree[np.ndarray]], time_axis: str
-) -> tuple[dict[str, Variable], dict[str, np.ndarray]]:
-    """What was recorded, as a trajectory holds it.
-
-    Args:
-        observables: what was recorded.
-        values: the rows of each, time first; a tuple of them where it has parts.
-        time_axis: the name of their time axis.
-
-    Returns:
-        The variables by name, and the coordinates of all their axes but time.
-    """
-    variables: dict[str, Variable] = {}
-    coords: dict[str, np.ndarray] = {}
-    for observable, value in zip(observables, values, strict=True):
-        arrays = value if observable.parts else (value,)
-        for part, rows in zip(observable.variables, arrays, strict=True):
-            axes = part.axes
-            if not axes:  # a plain function says nothing about its axes
-                axes = tuple(
-                    (f"{part.name}_{i}", range(size)) for i, size in enumerate(rows.shape[1:])
-                )
-            coords.update({name: np.asarray(labels) for name, labels in axes})
-            dims = (time_axis, *(name for name, _ in axes))
-            variables[part.name] = Variable(rows, dims, part.label, part.units)
-    return variables, coords

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
@@ -100,6 +100,10 @@ class Trajectory(Mapping[str, np.ndarray]):
                 raise KeyError(f"{dim!r} has no label {label!r}; it has {list(self.coords[dim])}")
             index[variable.dims.index(dim)] = int(where[0])
         return variable.values[tuple(index)]
+
+    def extended(self, variables: Mapping[str, Variable], stats: dict[str, Any]) -> Trajectory:
+        """The same with further variables, on axes that it has, and other `stats`."""
+        return replace(self, variables=self.variables | dict(variables), stats=stats)
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self._variable(name).values

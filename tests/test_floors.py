@@ -5,9 +5,10 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "gradflow"
 FLOORS = (
-    {"_linalg", "_spec", "_spectral", "_yaml", "trajectory"},
+    {"_linalg", "_spec", "_spectral", "_yaml", "progress", "trajectory"},
     {"problem", "save_times", "solvers", "analysis", "storage"},
     {"fields", "observables", "plotting"},
+    {"recording"},
     {"spectra"},
     {"flow", "tasks"},
     {"config"},

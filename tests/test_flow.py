@@ -218,14 +218,14 @@ def test_memory():
     problem = gf.Problem(loss, params, jnp.ones((2, width)))
     copy = problem.size * 8
     nine, zero = jnp.asarray(9, jnp.int32), jnp.asarray(0.0)
-    limits = stepping.Limits(jnp.asarray(1.0), nine, zero, zero, nine)
+    limits = stepping.Limits(jnp.asarray(1.0), nine, zero, zero, nine, jnp.asarray(jnp.inf))
     for solver in ("tsit5", "auto"):
         spec = FlowSpec(t1=1.0, solver=solver)
         planned = plan(problem, spec, solver, recorded(problem))
         carry = None
         for name, stepper in planned.steppers.items():
             if carry is None:
-                state = planned.field.init(problem.params)
+                state = planned.field.init(problem.params, problem.data)
                 carry = stepping.start(
                     stepper, state, planned.save_times, jnp.asarray(1.0), problem.data
                 )

@@ -268,7 +268,7 @@ def test_two_hundred_thousand_parameters():
             zero = jnp.asarray(0.0)
             return solver.step(term, zero, jnp.asarray(0.1), y, data, state, False)[:4]
 
-        y0 = field.init(problem.params)
+        y0 = field.init(problem.params, problem.data)
         state = solver.init(term, 0.0, 0.1, y0, stiffness)
         used = jax.jit(step).lower(y0, state, stiffness).compile().memory_analysis()
         assert used.temp_size_in_bytes <= copies * 8 * n

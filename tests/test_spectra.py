@@ -403,7 +403,7 @@ def begun(problem, **fields):
     spec = FlowSpec(t1=1.0, solver="tsit5", **fields)
     asked = spec.spectrum.build(problem) if spec.spectrum else ()
     planned = plan(problem, spec, "tsit5", recorded(problem, (), asked))
-    state = planned.field.init(problem.params)
+    state = planned.field.init(problem.params, problem.data)
     t1 = jnp.asarray(1.0)
     return stepping.start(planned.steppers["tsit5"], state, planned.save_times, t1, problem.data)
 

@@ -1,7 +1,10 @@
 """`solve`: the flow of a problem, to a tolerance."""
 
-from .run import Progress as Progress
-from .run import solve as solve
+from .certificate import Certificate as Certificate
+from .plan import observed as observed
+from .run import FlowRun as FlowRun
+from .solve import checked as checked
+from .solve import solve as solve
 from .spec import FAILURES as FAILURES
 from .spec import RESULTS as RESULTS
 from .spec import FlowSpec as FlowSpec

@@ -7,10 +7,11 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import PyTree
 
 from ..problem import Problem
 from ..solvers import stepping
-from ..solvers.stepping import Carry, Limits, Stepper
+from ..solvers.stepping import Carry, Limits, Step, Stepper
 from ..solvers.switching import Relaxing
 from .plan import Plan, array
 from .spec import FlowSpec
@@ -37,6 +38,7 @@ class Legs:
             gradient_norm=array(spec.stop.gradient_norm or -1.0, problem.dtype),
             loss=array(0.0 if spec.stop.loss is None else spec.stop.loss, problem.dtype),
             patience=array(0, np.int32),
+            pause=array(np.inf, problem.dtype),  # replaced at each call
         )
         self._names = list(plan.steppers)
         self._log: list[dict[str, Any]] = []
@@ -50,19 +52,27 @@ class Legs:
     def start(self) -> Carry:
         """The carry at t = 0, with everything compiled that the first leg needs."""
         plan, problem, limits = self._plan, self._problem, self._limits
-        state = plan.field.init(problem.params)
+        state = plan.field.init(problem.params, problem.data)
         carry = stepping.start(self._stepper, state, plan.save_times, limits.t1, problem.data)
         if self._stop.relative_gradient_norm is not None:
-            relative = self._stop.relative_gradient_norm * float(carry.first_slope)
+            relative = self._stop.relative_gradient_norm * float(carry.first_gradient)
             least = array(max(relative, float(limits.gradient_norm)), problem.dtype)
             self._limits = replace(limits, gradient_norm=least)
         return self.advance(carry, 0)
 
-    def advance(self, carry: Carry, attempts: int) -> Carry:
-        """Up to `attempts` further steps; with none of them, only the compilation."""
+    def advance(self, carry: Carry, attempts: int, pause: float = np.inf) -> Carry:
+        """Up to `attempts` further steps; with none of them, only the compilation.
+
+        The last of them is the first that reaches the time `pause`, where there is one.
+        """
         times, data = self._plan.save_times, self._problem.data
-        kept = (self._stepper, times, self._limits, data, array(attempts, np.int32))
+        limits = replace(self._limits, pause=array(pause, self._problem.dtype))
+        kept = (self._stepper, times, limits, data, array(attempts, np.int32))
         return jax.block_until_ready(stepping.advance(kept, carry))
+
+    def read_off(self, step: Step, time: float) -> PyTree:
+        """The state at `time`, within the last step of the solver that runs."""
+        return stepping.read_off(self._stepper, step, array(time, self._problem.dtype))
 
     def change(self, carry: Carry) -> Carry:
         """The other solver takes over."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import diffrax
@@ -11,10 +11,11 @@ import jax
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from ..fields import FIELDS, GradientFlow, OwnField
-from ..observables import Event, Observable, Recorder, StackedRecorder
+from .._linalg import tree_norm
+from ..fields import GRADIENT, AbstractField, GradientFlow, OwnField
+from ..observables import ENERGY, Event, Observable, recorded
 from ..problem import Problem
-from ..save_times import SaveTimes
+from ..recording import Group, Recorder, StackedRecorder, grouped
 from ..solvers import (
     Choice,
     CountedField,
@@ -26,7 +27,6 @@ from ..solvers import (
     stepping,
 )
 from ..solvers.stepping import Carry, Stepper
-from ..trajectory import TIME
 from .spec import FlowSpec
 
 
@@ -42,22 +42,33 @@ class Plan(eqx.Module):
     Attributes:
         steppers: one, or the two between which the run changes, by the name of their solver.
         save_times: each set of them, ascending.
-        groups: the observables recorded at each set.
-        axes: the name of each set's time axis.
+        groups: what is recorded at each set.
         field: what is followed.
         counter: counts evaluations where the solver does not.
     """
 
     steppers: dict[str, Stepper]
     save_times: tuple[Array, ...]
-    groups: tuple[tuple[Observable, ...], ...] = eqx.field(static=True)
-    axes: tuple[str, ...] = eqx.field(static=True)
-    field: Any
+    groups: tuple[Group, ...] = eqx.field(static=True)
+    field: AbstractField
     counter: Counter | None = eqx.field(static=True)
 
     def evaluations(self, carry: Carry) -> int:
         """Gradient evaluations spent so far."""
-        return int(carry.evaluations) if self.counter is None else self.counter.read()
+        if self.counter is not None:  # counts evaluations of the field
+            return self.field.cost * self.counter.read() + self.field.init_cost
+        return int(carry.evaluations) + self.field.init_cost
+
+
+def observed(
+    problem: Problem,
+    spec: FlowSpec,
+    extra: Sequence[Observable] | Mapping[str, Callable[[Any, Any, Any], Array]],
+) -> tuple[Observable, ...]:
+    """All that a run records; see `gradflow.observables.recorded`."""
+    asked = spec.spectrum.build(problem) if spec.spectrum is not None else ()
+    energy = (ENERGY,) if spec.field != GRADIENT else ()
+    return recorded(problem, extra, (*energy, *asked))
 
 
 def plan(
@@ -65,20 +76,23 @@ def plan(
     spec: FlowSpec,
     solver: str | diffrax.AbstractSolver,
     observables: tuple[Observable, ...],
+    keep_step: bool = False,
 ) -> Plan:
     """What `solve` was told, made ready for the compiled loop.
+
+    Args:
+        problem: what is solved.
+        spec: how, and when it is recorded.
+        solver: in place of the one that the spec can only name.
+        observables: what is recorded.
+        keep_step: whether the state is to be read off the steps from outside.
 
     Raises:
         ValueError: no such solver, or none for this field, or save times for an observable that
             there is not.
         TypeError: the problem has no loss where one is needed.
     """
-    if problem.has_loss:
-        field = FIELDS[spec.field](problem.bare())
-    elif spec.stop.loss is None:
-        field = OwnField(problem.bare())
-    else:
-        raise TypeError("stop.loss needs a loss, and this problem is a vector field")
+    field = field_of(problem, spec)
 
     choices = build(solver, spec.rtol, field.measured)
     if isinstance(solver, str) and not field.symmetric:
@@ -86,7 +100,7 @@ def plan(
             if isinstance(choice.solver, NewtonKrylov):
                 raise ValueError(
                     f"solver {solver!r} solves with conjugate gradients, for which the Jacobian "
-                    "must be symmetric, as it is where there is a loss, and this problem is a "
+                    "must be symmetric, as it is where a field is a gradient, and this is a "
                     f"vector field; take {solver.removesuffix('-cg')!r}, or, if its Jacobian is "
                     f"symmetric all the same, NewtonKrylov(diffrax.Kvaerno3(), rtol={spec.rtol:g})"
                 )
@@ -96,7 +110,7 @@ def plan(
         counter = Counter()
         vector_field = CountedField(field, counter)
 
-    axes, times, groups = _grouped(spec, observables)
+    groups = grouped(spec.save, spec.save_each, observables)
 
     def recorder(watched: Sequence[Observable] | Sequence[Event]) -> Recorder:
         readings = tuple(each.reading for each in watched)
@@ -113,50 +127,59 @@ def plan(
                 problem.params,
                 field.measured,
                 extrapolates=not isinstance(choice.solver, StabilisedRungeKutta),
+                position=field.params,
             ),
-            measured=field.measured,
-            recorders=tuple(map(recorder, groups)),
+            recorders=tuple(recorder(group.observables) for group in groups),
             watch=StackedRecorder(recorder(problem.events)) if problem.events else None,
             loss=_StateLoss(problem.bare(), field) if stop.loss is not None else None,
-            check_slope=(stop.gradient_norm, stop.relative_gradient_norm) != (None, None),
+            gradient_norm=_GradientNorm(field) if stop.needs_gradient else None,
+            cost=field.cost,
+            check_cost=field.gradient_cost,
             switch=choice.switch,
+            keep_step=keep_step,
         )
 
     return Plan(
         {choice.name: stepper(choice) for choice in choices},
-        tuple(array(t.build(spec.t1), problem.dtype) for t in times),
+        tuple(array(group.save.build(spec.t1), problem.dtype) for group in groups),
         groups,
-        axes,
         field,
         counter,
     )
 
 
-def _grouped(
-    spec: FlowSpec, observables: tuple[Observable, ...]
-) -> tuple[tuple[str, ...], tuple[SaveTimes, ...], tuple[tuple[Observable, ...], ...]]:
-    """The observables by when they are recorded: each group's time axis, times and members."""
-    each = dict.fromkeys(o.name for o in observables)
-    for key in spec.save_each:
-        if key not in each:
-            raise ValueError(f"save_each: no observable {key!r}; there are {', '.join(each)}")
-    # Observables of the same save times are recorded together; the run's own come first.
-    together: dict[str, tuple[str, SaveTimes, list[Observable]]] = {
-        spec.save.model_dump_json(): (TIME, spec.save, [])
-    }
-    for observable in observables:
-        save = spec.save_each.get(observable.name) or observable.save or spec.save
-        new = (f"{TIME}_{observable.name}", save, [])
-        together.setdefault(save.model_dump_json(), new)[2].append(observable)
-    axes, times, groups = zip(*together.values(), strict=True)
-    return axes, times, tuple(map(tuple, groups))
+def field_of(problem: Problem, spec: FlowSpec) -> AbstractField:
+    """The field that is followed.
+
+    Raises:
+        TypeError: the problem has no loss where one is needed.
+    """
+    if problem.has_loss:
+        if spec.field == GRADIENT:
+            return GradientFlow(problem.bare())
+        return spec.field.build(problem)
+    if spec.field != GRADIENT:
+        raise TypeError(f"field {spec.field.kind} needs a loss, and this problem is a vector field")
+    if spec.stop.loss is not None:
+        raise TypeError("stop.loss needs a loss, and this problem is a vector field")
+    return OwnField(problem.bare())
 
 
 class _StateLoss(eqx.Module):
     """The loss of a state, for the stop rule."""
 
     problem: Problem
-    field: GradientFlow | OwnField
+    field: AbstractField
 
     def __call__(self, state: PyTree, data: PyTree) -> Array:
-        return self.problem.loss(self.field.split(state)[0], data)
+        return self.problem.loss(self.field.params(state), data)
+
+
+class _GradientNorm(eqx.Module):
+    """The norm of the gradient, for the stop rules; of a field without a loss, of its slope."""
+
+    field: AbstractField
+
+    def __call__(self, state: PyTree, slope: PyTree, data: PyTree) -> Array:
+        gradient = self.field.gradient(state, slope, data)
+        return tree_norm(self.field.params(slope) if gradient is None else gradient)

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from .._spec import Spec
-from ..fields import FIELDS
+from ..fields import GRADIENT, AnyField
 from ..save_times import Logarithmic, SaveTimes
 from ..solvers import SOLVERS
 from ..spectra import Spectrum
@@ -50,9 +50,13 @@ class Stop(Spec):
     loss: float | None = None
     wall_seconds: Annotated[float, Field(gt=0)] | None = None
 
+    @property
+    def needs_gradient(self) -> bool:
+        """Whether a rule looks at the norm of the gradient."""
+        return (self.gradient_norm, self.relative_gradient_norm) != (None, None)
+
 
 SolverName = Literal["auto", *SOLVERS]  # pyright: ignore[reportInvalidTypeForm]
-FieldName = Literal[*FIELDS]  # pyright: ignore[reportInvalidTypeForm]
 
 
 NEVER = Stop()
@@ -67,23 +71,25 @@ class FlowSpec(Spec):
         rtol: bounds the error of the trajectory relative to the distance travelled.
         solver: a method by name; auto begins with an explicit one, chosen by the tolerance, and
             changes to a stabilised one where the flow is stiff.
-        field: what is followed.
+        field: what is followed: gradient, or one of `gradflow.fields`, by its kind.
         save: when to record.
         save_each: other save times for single observables, by name.
         spectrum: what is recorded of the Hessian, e.g. the sharpness; null for nothing.
         stop: when to end before t1.
         max_steps: attempted steps after which the run counts as failed.
+        certify: whether the error of this very run is estimated, by a second, tighter solve.
     """
 
     t1: Annotated[float, Field(gt=0)]
     rtol: Annotated[float, Field(gt=0, lt=1)] = 1e-4
     solver: SolverName = "auto"
-    field: FieldName = "gradient"
+    field: Literal["gradient"] | AnyField = GRADIENT
     save: SaveTimes = SAVE
     save_each: dict[str, SaveTimes] = Field(default_factory=dict)
     spectrum: Spectrum | None = None
     stop: Stop = NEVER
     max_steps: Annotated[int, Field(gt=0, lt=2**31)] = 100_000
+    certify: bool = False
 
     @model_validator(mode="after")
     def _save_times_fit(self) -> FlowSpec:
@@ -93,13 +99,18 @@ class FlowSpec(Spec):
         return self
 
 
+def least_tolerance(dtype: Any) -> float:
+    """The tightest tolerance that parameters of `dtype` can hold."""
+    return _ROUNDINGS * float(np.finfo(dtype).eps)
+
+
 def check_tolerance(rtol: float, dtype: Any) -> None:
     """Refuse a tolerance that parameters of `dtype` cannot hold.
 
     Raises:
         ValueError: naming both, and the way out.
     """
-    least = _ROUNDINGS * float(np.finfo(dtype).eps)
+    least = least_tolerance(dtype)
     if rtol < least:
         remedy = "raise rtol"
         if np.dtype(dtype) == np.float32:

@@ -54,16 +54,18 @@ class DistanceController(diffrax.AbstractAdaptiveStepSizeController):
 
     Attributes:
         rtol: the tolerance.
-        origin: where the distance is measured from, in the structure that `measured` returns;
+        origin: where the distance is measured from, in the structure that `position` returns;
             the first state when ``None``, which costs a copy of it in the controller's state.
-        measured: selects the part of the state whose error and distance count.
+        measured: selects the part of the state whose error counts.
         extrapolates: whether the solution is of higher order than the error estimate.
+        position: selects the part whose distance counts; what is measured when ``None``.
     """
 
     rtol: Any
     origin: PyTree = None
     measured: Callable = eqx.field(static=True, default=whole_state)
     extrapolates: bool = eqx.field(static=True, default=True)
+    position: Callable | None = eqx.field(static=True, default=None)
 
     safety = 0.9
     shrink = 0.2
@@ -108,7 +110,7 @@ class DistanceController(diffrax.AbstractAdaptiveStepSizeController):
         else:
             h = dt0
         one = jnp.ones((), jnp.result_type(t0))
-        origin = self.measured(y0) if self.origin is None else None
+        origin = self._position(y0) if self.origin is None else None
         return t0 + h, DistanceState(origin, one, jnp.asarray(False), jnp.zeros_like(one))
 
     def take_over(self, controller_state: DistanceState) -> DistanceState:
@@ -127,7 +129,7 @@ class DistanceController(diffrax.AbstractAdaptiveStepSizeController):
         """Accept or refuse the step from `t0` to `t1`, and choose the next one."""
         del args
         error = tree_norm(self.measured(y_error))
-        end = self.measured(y1_candidate)
+        end = self._position(y1_candidate)
         state: DistanceState = controller_state
         origin = state.origin if self.origin is None else self.origin
         travelled = tree_norm(tree_sub(end, origin))
@@ -136,7 +138,7 @@ class DistanceController(diffrax.AbstractAdaptiveStepSizeController):
         share, k = travelled, error_order
         if not self.extrapolates:
             k = error_order - 1
-            length = tree_norm(tree_sub(end, self.measured(y0)))
+            length = tree_norm(tree_sub(end, self._position(y0)))
             step = jnp.asarray((t1 - t0) / t1, length.dtype)
             credit = state.credit.astype(length.dtype)
             share = jnp.maximum(length, jnp.maximum(step, credit) * travelled)
@@ -158,6 +160,9 @@ class DistanceController(diffrax.AbstractAdaptiveStepSizeController):
         credit = jnp.where(keep, _FADING * state.credit, state.credit)
         state = DistanceState(state.origin, last_ratio, ~keep, credit)
         return keep, start, start + h, False, state, diffrax.RESULTS.successful
+
+    def _position(self, state: PyTree) -> PyTree:
+        return (self.position or self.measured)(state)
 
     def _tolerance(self, like: Float[Array, ""]) -> Float[Array, ""]:
         return jnp.asarray(self.rtol, like.dtype)

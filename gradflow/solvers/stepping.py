@@ -35,25 +35,30 @@ class Stepper(eqx.Module):
         term: the vector field as a diffrax term.
         solver: any diffrax solver.
         controller: any diffrax step size controller.
-        measured: selects the part of the slope that stands for the gradient.
         recorders: for each set of save times a function ``(t, state, slope, data, memory)``
             that returns a pytree of arrays and the memory for its next row; its method
             ``begin(t, state, slope, data)`` returns the first.
         watch: ``(t, state, slope, data)`` to the values of all events, shape ``(E,)``.
         loss: ``(state, data)`` to the loss; ``None`` unless a stop rule needs it.
-        check_slope: whether a stop rule needs the norm of the slope.
+        gradient_norm: ``(state, slope, data)`` to the norm of the gradient; ``None`` unless a
+            stop rule needs it.
+        cost: gradient evaluations in one evaluation of the vector field.
+        check_cost: and in one of `gradient_norm`.
         switch: says when another solver should go on; ``None`` to stay with this one.
+        keep_step: whether the carry holds the last accepted step, to be read off from outside.
     """
 
     term: diffrax.ODETerm
     solver: diffrax.AbstractSolver
     controller: diffrax.AbstractStepSizeController
-    measured: Callable = eqx.field(static=True)
     recorders: tuple[Callable, ...]
     watch: Callable | None
     loss: Callable | None
-    check_slope: bool = eqx.field(static=True)
+    gradient_norm: Callable | None
+    cost: int = eqx.field(static=True, default=1)
+    check_cost: int = eqx.field(static=True, default=0)
     switch: Stiffening | Relaxing | None = None
+    keep_step: bool = eqx.field(static=True, default=False)
 
 
 class Limits(eqx.Module):
@@ -65,6 +70,7 @@ class Limits(eqx.Module):
         gradient_norm: stop at or below, if the stepper checks it.
         loss: stop at or below, if the stepper checks it.
         patience: attempts of an explicit solver before it is asked whether to leave it.
+        pause: return once a step has reached this time; the run goes on from there unchanged.
     """
 
     t1: Float[Array, ""]
@@ -72,6 +78,15 @@ class Limits(eqx.Module):
     gradient_norm: Float[Array, ""]
     loss: Float[Array, ""]
     patience: Int[Array, ""]
+    pause: Float[Array, ""]
+
+
+class Step(eqx.Module):
+    """An accepted step, with what its solver's dense output is made of."""
+
+    t0: Float[Array, ""]
+    t1: Float[Array, ""]
+    dense: PyTree
 
 
 class Carry(eqx.Module):
@@ -89,8 +104,9 @@ class Carry(eqx.Module):
     refusals: Int[Array, ""]
     evaluations: Int[Array, ""]
     outcome: Int[Array, ""]
-    first_slope: Float[Array, ""]
+    first_gradient: Float[Array, ""]
     switching: Memory | None
+    last: Step | None
 
 
 class _Known(eqx.Module):
@@ -137,22 +153,28 @@ def start(
             values,
         )
     zero = jnp.zeros((), jnp.int32)
-    first_slope = tree_norm(stepper.measured(slope))
+    first_gradient = jnp.full((), jnp.nan, t1.dtype)
+    spent = 2 * stepper.cost
+    if stepper.gradient_norm is not None:
+        first_gradient = stepper.gradient_norm(state, slope, data)
+        spent += stepper.check_cost
+    solver_state = stepper.solver.init(term, t0, t_next, state, data)
     return Carry(
         t=t0,
         t_next=t_next,
         state=state,
-        solver_state=stepper.solver.init(term, t0, t_next, state, data),
+        solver_state=solver_state,
         controller_state=controller_state,
         records=records,
         crossings=crossings,
         accepted=zero,
         rejected=zero,
         refusals=zero,
-        evaluations=jnp.asarray(2, jnp.int32),
+        evaluations=jnp.asarray(spent, jnp.int32),
         outcome=jnp.where(jnp.isfinite(tree_norm(slope)), RUNNING, NOT_FINITE).astype(jnp.int32),
-        first_slope=first_slope,
+        first_gradient=first_gradient,
         switching=stepper.switch.enter(state) if stepper.switch is not None else None,
+        last=_no_step(stepper, t0, state, solver_state, data),
     )
 
 
@@ -191,10 +213,11 @@ def hand_over(stepper: Stepper, carry: Carry, data: PyTree) -> Carry:
         accepted=carry.accepted,
         rejected=carry.rejected,
         refusals=carry.refusals,
-        evaluations=carry.evaluations + 1,
+        evaluations=carry.evaluations + stepper.cost,
         outcome=jnp.zeros_like(carry.outcome),
-        first_slope=carry.first_slope,
+        first_gradient=carry.first_gradient,
         switching=switching,
+        last=_no_step(stepper, carry.t, carry.state, solver_state, data),
     )
 
 
@@ -213,7 +236,8 @@ def advance(kept: tuple[Stepper, tuple[Array, ...], Limits, PyTree, Array], carr
     def going(dynamic):
         carry = eqx.combine(dynamic, static)
         tried = carry.accepted + carry.rejected
-        return (carry.outcome == RUNNING) & (tried - first < attempts)
+        going = (carry.outcome == RUNNING) & (tried - first < attempts)
+        return going & (carry.t < limits.pause)
 
     def body(dynamic):
         carry = _attempt(stepper, save_times, limits, data, eqx.combine(dynamic, static))
@@ -239,8 +263,26 @@ def close(stepper: Stepper, carry: Carry, data: PyTree) -> Carry:
 
     records = tuple(map(append, stepper.recorders, carry.records))
     # Where the host counts, a step counts none here, nor does this evaluation.
-    spent = carry.evaluations + int(counts(stepper.solver))
+    spent = carry.evaluations + stepper.cost * int(counts(stepper.solver))
     return eqx.tree_at(lambda c: (c.records, c.evaluations), carry, (records, spent))
+
+
+@eqx.filter_jit
+def read_off(stepper: Stepper, step: Step, time: Array) -> PyTree:
+    """The state at a time within `step`, which a solver of this stepper took."""
+    return stepper.solver.interpolation_cls(t0=step.t0, t1=step.t1, **step.dense).evaluate(time)
+
+
+def _no_step(stepper: Stepper, t, state: PyTree, solver_state: PyTree, data: PyTree) -> Step | None:
+    """Room for the first step, where steps are kept."""
+    if not stepper.keep_step:
+        return None
+
+    def dense():
+        return stepper.solver.step(stepper.term, t, t, state, data, solver_state, False)[2]
+
+    room = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), eqx.filter_eval_shape(dense))
+    return Step(t, t, room)
 
 
 def _attempt(
@@ -275,6 +317,7 @@ def _attempt(
         tried = Attempt(stepper.term, t, t - carry.t, state, data, solver_state, keep)
         leave, switching, looked = stepper.switch.look(tried, switching, limits.patience)
         spent = spent + looked
+    spent = stepper.cost * spent + stepper.check_cost * int(stepper.gradient_norm is not None)
     before = carry.solver_state
     if isinstance(stepper.solver, StabilisedRungeKutta):
         before = stepper.solver.refused(before, solver_state)
@@ -301,6 +344,9 @@ def _attempt(
     if crossings is not None:
         done.append(jnp.all(crossings.counts >= 0))
     replace = functools.reduce(jnp.logical_and, done, keep)
+    last = carry.last
+    if last is not None:
+        last = tree_select(keep, Step(carry.t, carry.t_next, dense), last)
     return Carry(
         t=t,
         t_next=jnp.minimum(t_next, limits.t1),
@@ -314,8 +360,9 @@ def _attempt(
         refusals=refusals,
         evaluations=carry.evaluations + spent,
         outcome=outcome,
-        first_slope=carry.first_slope,
+        first_gradient=carry.first_gradient,
         switching=switching,
+        last=last,
     )
 
 
@@ -336,8 +383,8 @@ def _error_order(stepper: Stepper) -> Any:
 def _outcome(stepper, limits, data, keep, t, t_next, tried, refusals, leave, at) -> Int[Array, ""]:
     """Why the run ends here, or RUNNING."""
     small = low = jnp.asarray(False)
-    if stepper.check_slope:
-        small = tree_norm(stepper.measured(at(t)[1])) <= limits.gradient_norm
+    if stepper.gradient_norm is not None:
+        small = stepper.gradient_norm(*at(t), data) <= limits.gradient_norm
     if stepper.loss is not None:
         low = stepper.loss(at(t)[0], data) <= limits.loss
     stuck = (t_next - t <= 4 * jnp.finfo(t.dtype).eps * t) | (refusals > _MAX_REFUSALS)

@@ -1,0 +1,115 @@
+"""The error of this very run, estimated.
+
+A second flow, the shadow, runs in lockstep at a hundredth of the tolerance, always with `auto`,
+which leaves explicit methods where these would miss theirs. `rtol` bounds the error of either to
+a small factor, and the worst that was measured of runs of `auto` lies between 0.03 and 1.4 times
+`rtol` (``python -m benchmarks.tolerance``). So the shadow's own error is a small share of the
+run's, and the distance between the two is the run's error to that share. Unlike an estimate made
+of the steps' own error estimates it does not rest on how errors grow from step to step, which on
+a flat valley is the whole question: what a certificate says of a run holds for its problem.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from .._linalg import Separation, separation
+from ..observables import Observable
+from ..problem import Problem
+from ..progress import Watch
+from ..trajectory import TIME, Trajectory, Variable
+from .run import FlowRun
+from .spec import NEVER, FlowSpec, least_tolerance
+
+_TIGHTER = 100
+_AT_LEAST = 3  # times tighter, or the difference says little
+
+
+class Certificate:
+    """What the shadow of a run tells of its error.
+
+    Args:
+        problem: what is solved.
+        spec: of the run.
+        observables: what the run records, and its shadow too.
+
+    Raises:
+        ValueError: the state's dtype cannot hold a tolerance that is enough tighter.
+    """
+
+    def __init__(self, problem: Problem, spec: FlowSpec, observables: tuple[Observable, ...]):
+        least = least_tolerance(problem.dtype)
+        rtol = max(spec.rtol / _TIGHTER, least)
+        if rtol * _AT_LEAST > spec.rtol:
+            raise ValueError(
+                f"rtol = {spec.rtol:g} cannot be certified in {problem.dtype}: that takes a solve "
+                f"{_AT_LEAST} times tighter at least, and {least:.2g} is the least it can hold; "
+                f"raise rtol to {_AT_LEAST * least:.2g}, or use float64"
+            )
+        tighter = {"rtol": rtol, "stop": NEVER, "max_steps": 2**31 - 1, "certify": False}
+        self._origin = problem.params
+        self._shadow = FlowRun(
+            problem, spec.model_copy(update=tighter), "auto", observables, keep_step=True
+        )
+        self._times: list[float] = []
+        self._rows: list[Separation | None] = []
+
+    def look(self, run: FlowRun, time: float, watch: Watch) -> None:
+        """Hold the run against its shadow at `time`, which it has reached; times must ascend."""
+        here = run.at(time)
+        if here is None:
+            return
+        watch.reach(self._shadow, time)
+        there = self._shadow.at(time)
+        self._times.append(time)
+        self._rows.append(None if there is None else separation(here, there, self._origin))
+
+    def attach(self, run: FlowRun, watch: Watch) -> Trajectory:
+        """The trajectory of the run, now that it has ended, with its errors.
+
+        Returns:
+            The trajectory with variables `error`, |params - shadow's|, and `relative_error`, the
+            same divided by the distance that the shadow has travelled, which is what `rtol`
+            bounds; and beside each variable X an `X_error` of the same shape, its absolute error.
+            In its `stats`, `error_estimate` is the largest relative error recorded, and
+            `certification_evaluations` what the shadow took.
+        """
+        trajectory = run.trajectory()
+        if not self._times or self._times[-1] < trajectory.final_time:  # ended between save times
+            self.look(run, trajectory.final_time, watch)
+        self._shadow.cancel()
+        shadow = self._shadow.trajectory()
+        lookup = dict(zip(self._times, jax.device_get(self._rows), strict=True))
+        rows = [lookup.get(float(time)) for time in trajectory.time]
+        error = np.array([np.nan if row is None else row.distance for row in rows])
+        relative = np.array(
+            [np.nan if row is None or row.travelled == 0 else row.relative for row in rows]
+        )
+        errors = {
+            "error": Variable(error, (TIME,), "error of the parameters"),
+            "relative_error": Variable(relative, (TIME,), "error relative to the distance"),
+        }
+        for name, variable in trajectory.variables.items():
+            errors[f"{name}_error"] = _difference(name, variable, trajectory, shadow)
+        stats: dict[str, Any] = {
+            "error_estimate": _worst(relative),
+            "certification_evaluations": shadow.stats["gradient_evaluations"],
+        }
+        return trajectory.extended(errors, trajectory.stats | stats)
+
+
+def _difference(name: str, variable: Variable, run: Trajectory, shadow: Trajectory) -> Variable:
+    """Between the two at the times that both recorded; NaN at others."""
+    difference = np.full(variable.values.shape, np.nan, variable.values.dtype)
+    _, mine, its = np.intersect1d(run.times(name), shadow.times(name), return_indices=True)
+    difference[mine] = np.abs(variable.values[mine] - shadow[name][its])
+    label = f"error of {variable.label or name}"
+    return Variable(difference, variable.dims, label, variable.units)
+
+
+def _worst(values: np.ndarray) -> float:
+    known = values[np.isfinite(values)]
+    return float(known.max()) if known.size else float("nan")

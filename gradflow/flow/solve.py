@@ -1,0 +1,118 @@
+"""`solve`: integrate a problem's flow to a tolerance and record it on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import diffrax
+from jaxtyping import Array
+from pydantic import ValidationError
+
+from ..fields import GRADIENT, FieldSpec
+from ..observables import Observable
+from ..problem import Problem
+from ..progress import Progress, Watch
+from ..save_times import SaveTimes
+from ..spectra import Spectrum
+from ..trajectory import Trajectory
+from .certificate import Certificate
+from .plan import observed
+from .run import FlowRun
+from .spec import NEVER, SAVE, FlowSpec, Stop, check_tolerance
+
+
+def solve(
+    problem: Problem,
+    *,
+    t1: float,
+    rtol: float = 1e-4,
+    solver: str | diffrax.AbstractSolver = "auto",
+    field: Literal["gradient"] | FieldSpec = GRADIENT,
+    observables: Sequence[Observable] | Mapping[str, Callable[[Any, Any, Any], Array]] = (),
+    save: SaveTimes = SAVE,
+    save_each: Mapping[str, SaveTimes] | None = None,
+    spectrum: Spectrum | None = None,
+    stop: Stop = NEVER,
+    max_steps: int = 100_000,
+    certify: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Trajectory:
+    """Integrate d params/dt = -grad L, or any other field, from t = 0 to `t1`.
+
+    The run is compiled once for its shapes; values of `t1`, `rtol`, `stop`, the save times and
+    the data may change without compiling again. Where it is cut into chunks for `progress` does
+    not change a single step.
+
+    Args:
+        problem: the loss or vector field, where it starts and what it sees.
+        t1: end time. Gradient descent with learning rate eta is at t = eta * step.
+        rtol: bounds the error of the trajectory, |params(t) - exact|_2 relative to the distance
+            |exact - params(0)|_2 travelled.
+        solver: ``"auto"``, a name in `gradflow.solvers.SOLVERS`, or any `diffrax.AbstractSolver`
+            with an error estimate. ``"auto"`` begins with an explicit method, chosen by the
+            tolerance, and changes to a stabilised one where the flow is stiff, and back;
+            ``stats["legs"]`` says which ran from when to when.
+        field: ``"gradient"``, or one of `gradflow.fields`, e.g. ``Modified(learning_rate=0.01)``.
+            A problem that was given as a vector field follows that.
+        observables: recorded beside the loss, the gradient norm, the distance travelled, the
+            energy dissipated and the problem's own: `Observable` objects, or functions
+            ``(t, params, data)`` by name.
+        save: when to record: `Linear`, `Logarithmic` or `Explicit`.
+        save_each: other save times for single observables, by name.
+        spectrum: what to record of the Hessian, in one word; `gradflow.spectra` has the
+            observables one by one.
+        stop: when to end before `t1`.
+        max_steps: attempted steps after which the run counts as failed.
+        certify: whether the error of this very run is estimated too, of its parameters and of
+            everything recorded: see `gradflow.flow.certificate`.
+        progress: called now and then with how far the run is.
+        cancelled: called now and then; the run ends when it returns true.
+
+    Returns:
+        The trajectory up to the end, whatever ended it: ``result`` is a key of `RESULTS`, and a
+        failure of the numerics one of `FAILURES`.
+
+    Raises:
+        ValueError: an argument is out of range, or `rtol` is below what the dtype can hold.
+        TypeError: the problem has no loss where one is needed.
+    """
+    spec = checked(
+        t1=t1, rtol=rtol, solver=solver, field=field, save=save,
+        save_each=dict(save_each or {}), spectrum=spectrum, stop=stop, max_steps=max_steps,
+        certify=certify,
+    )  # fmt: skip
+    check_tolerance(rtol, problem.dtype)
+    what = observed(problem, spec, observables)
+    run = FlowRun(problem, spec, solver, what, keep_step=certify)
+    watch = Watch(progress, cancelled)
+    if not certify:
+        watch.reach(run)
+        return run.trajectory()
+    certificate = Certificate(problem, spec, what)
+    for time in spec.save.build(t1):
+        watch.reach(run, time)
+        certificate.look(run, time, watch)
+    watch.reach(run)
+    return certificate.attach(run, watch)
+
+
+def checked(**fields: Any) -> FlowSpec:
+    """The arguments of `solve` as a spec; a solver object passes in place of its name.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+    if isinstance(fields["solver"], diffrax.AbstractSolver):
+        fields["solver"] = "auto"
+    try:
+        return FlowSpec(**fields)
+    except ValidationError as error:
+        faults: dict[str, list[str]] = {}
+        for fault in error.errors():
+            # Of the alternatives of a union, which stand in brackets, only the field's own name.
+            path = ".".join(str(part) for part in fault["loc"] if "[" not in str(part))
+            faults.setdefault(f"{path} = {fault['input']!r}", []).append(fault["msg"])
+        told = (f"{what}: {', or '.join(messages)}" for what, messages in faults.items())
+        raise ValueError("; ".join(told)) from None

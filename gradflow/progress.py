@@ -1,0 +1,83 @@
+"""How runs under way are watched."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is: what is reported after every chunk of steps.
+
+    Attributes:
+        time: the time reached.
+        t1: the end time.
+        fraction: the share of the save times that lie behind; steady where these are spaced as
+            the work is, as a logarithmic grid is for a flow that slows down.
+        loss: the loss when it was last recorded.
+        step: the next step's size.
+        accepted: steps so far.
+        rejected: steps refused so far; none are of a descent.
+        gradient_evaluations: so far.
+    """
+
+    time: float
+    t1: float
+    fraction: float
+    loss: float | None
+    step: float
+    accepted: int
+    rejected: int
+    gradient_evaluations: int
+
+
+class Run(Protocol):
+    """A run that is advanced chunk by chunk. A flow is told how far by its time, a descent by its
+    step; either is told by infinity to go to its end.
+
+    Attributes:
+        result: what ended it; ``None`` while it goes on.
+    """
+
+    result: str | None
+
+    def passed(self, until: float) -> bool:
+        """Whether it is at `until`, or has ended."""
+        ...
+
+    def advance(self, until: float) -> None:
+        """Go on for a moment, at most as far as `until`."""
+        ...
+
+    def cancel(self) -> None:
+        """End it here."""
+        ...
+
+    def progress(self) -> Progress:
+        """How far it is."""
+        ...
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Whoever looks on.
+
+    Attributes:
+        progress: told now and then how far a run is.
+        cancelled: asked now and then whether to end.
+    """
+
+    progress: Callable[[Progress], None] | None = None
+    cancelled: Callable[[], bool] | None = None
+
+    def reach(self, run: Run, until: float = math.inf) -> None:
+        """Advance `run` to `until`, to its end, or to where it is cancelled."""
+        while not run.passed(until):
+            run.advance(until)
+            if self.progress is not None:
+                self.progress(run.progress())
+            if run.result is None and self.cancelled is not None and self.cancelled():
+                run.cancel()
