@@ -5,10 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import analysis as analysis
+    from . import fields as fields
     from . import plotting as plotting
     from . import solvers as solvers
     from . import spectra as spectra
     from . import tasks as tasks
+    from .descent import StabilityWarning as StabilityWarning
+    from .descent import descend as descend
     from .flow import FAILURES as FAILURES
     from .flow import RESULTS as RESULTS
     from .flow import Stop as Stop
@@ -31,8 +34,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 # Imported when first asked for, so that `gradflow --help` does not wait for JAX.
-_ROOMS = ("analysis", "plotting", "solvers", "spectra", "tasks")
+_ROOMS = ("analysis", "fields", "plotting", "solvers", "spectra", "tasks")
 _HOMES = {
+    "StabilityWarning": "descent",
+    "descend": "descent",
     "FAILURES": "flow",
     "RESULTS": "flow",
     "Progress": "progress",

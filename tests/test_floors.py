@@ -10,7 +10,7 @@ FLOORS = (
     {"fields", "observables", "plotting"},
     {"recording"},
     {"spectra"},
-    {"flow", "tasks"},
+    {"descent", "flow", "tasks"},
     {"config"},
     {"experiment", "_console", "doctor"},
     {"cli"},

@@ -1,0 +1,122 @@
+"""`descend`: gradient descent by finite steps, recorded like a flow."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import optax
+from jaxtyping import Array, Key
+
+from ..observables import DISSIPATED, Observable, recorded
+from ..problem import Problem
+from ..progress import Progress, Watch
+from ..recording import grouped
+from ..save_times import Logarithmic, SaveTimes
+from ..spectra import Spectrum
+from ..trajectory import Trajectory
+from .run import DescentRun
+from .stepping import Optimiser
+
+
+def descend(
+    problem: Problem,
+    optimiser: Optimiser = optax.sgd,
+    *,
+    learning_rate: float,
+    t1: float | None = None,
+    steps: int | None = None,
+    observables: Sequence[Observable] | Mapping[str, Callable[[Any, Any, Any], Array]] = (),
+    save: SaveTimes | None = None,
+    save_each: Mapping[str, SaveTimes] | None = None,
+    spectrum: Spectrum | None = None,
+    batch_size: int | None = None,
+    key: Key[Array, ""] | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Trajectory:
+    """Descend by finite steps, and record the same as `gradflow.solve` on the way.
+
+    The steps are compiled into chunks; where these end changes nothing. Descent is where it is
+    only after whole steps: for each save time the step whose own time is nearest is recorded,
+    once, and the trajectory's times are those steps' own.
+
+    Args:
+        problem: the loss, where it starts and what it sees.
+        optimiser: any of optax's, or a function of the learning rate that makes one, such as
+            ``optax.sgd`` itself or ``lambda rate: optax.sgd(rate, momentum=0.9)``. It is given
+            gradients, parameters and the value of the loss.
+        learning_rate: the time that one step stands for: t = learning_rate * step. An
+            optimiser that was made already must have been made with the same.
+        t1: end time; the last whole step not beyond it is the end.
+        steps: how many steps, instead of `t1`.
+        observables: recorded beside what every run records; see `gradflow.solve`.
+        save: when to record: `Linear`, `Logarithmic` or `Explicit`, up to the end.
+        save_each: other save times for single observables, by name.
+        spectrum: what to record of the Hessian.
+        batch_size: samples in each step's gradient, drawn anew without replacement; all of them
+            unless given. What is recorded is of the whole loss all the same.
+        key: from which the batches are drawn.
+        progress: called now and then with how far the run is.
+        cancelled: called now and then; the run ends when it returns true.
+
+    Returns:
+        The trajectory, with the variable ``step`` beside those of a flow, but without the energy
+        dissipated, which would cost a quarter of a step. Its
+        ``result`` is ``"end_time"``, ``"cancelled"``, ``"diverged"`` if a loss or a step was not
+        finite, in which case it ends before the step that was not, or ``"not_finite"`` if that
+        was the very first. In ``stats`` are ``steps``, ``diverged``, and
+        ``gradient_evaluations``, one for each step, on a batch where there are batches.
+
+    Raises:
+        ValueError: an argument is out of range, or the optimiser was made with another rate.
+        TypeError: the problem has no loss, or the optimiser needs something else.
+
+    Warns:
+        StabilityWarning: the steps are those of plain descent, and too long where it starts.
+    """
+    rate, count = whole_steps(learning_rate, t1, steps)
+    asked = spectrum.build(problem) if spectrum is not None else ()
+    what = tuple(o for o in recorded(problem, observables, asked) if o is not DISSIPATED)
+    groups = grouped(save or Logarithmic(), save_each or {}, what)
+    end = rate * count if t1 is None else t1
+    run = DescentRun(problem, optimiser, rate, count, groups, end, batch_size, key)
+    run.check_rate()
+    Watch(progress, cancelled).reach(run)
+    return run.trajectory()
+
+
+def whole_steps(
+    learning_rate: float, t1: float | None = None, steps: int | None = None
+) -> tuple[float, int]:
+    """The learning rate, and how many steps it takes to `t1` or how many are asked for.
+
+    Raises:
+        ValueError: one of them is out of range, or not exactly one of the two ends is given.
+    """
+    if not (isinstance(learning_rate, int | float) and 0 < learning_rate < math.inf):
+        raise ValueError(f"learning_rate = {learning_rate}; allowed: a finite number above 0")
+    if (t1 is None) == (steps is None):
+        got = "neither" if t1 is None else "both"
+        raise ValueError(f"a descent takes either t1 or steps; got {got}")
+    if steps is not None:
+        if not 1 <= steps < 2**31:
+            raise ValueError(f"steps = {steps}; allowed: a whole number from 1 on")
+        return float(learning_rate), steps
+    assert t1 is not None
+    if not 0 < t1 < math.inf:
+        raise ValueError(f"t1 = {t1}; allowed: a finite number above 0")
+    # An end that is a whole number of steps but for rounding is one.
+    count = math.floor(t1 / learning_rate * (1 + 1e-12) + 1e-9)
+    if count < 1:
+        raise ValueError(
+            f"learning_rate = {learning_rate:g} is larger than t1 = {t1:g}, so that not one step "
+            "fits; lower it, or raise t1"
+        )
+    if count >= 2**31:
+        raise ValueError(
+            f"learning_rate = {learning_rate:g} takes {count} steps to t1 = {t1:g}; at most "
+            f"{2**31 - 1} can be counted"
+        )
+    return float(learning_rate), count

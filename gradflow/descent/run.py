@@ -1,0 +1,248 @@
+"""A descent under way."""
+
+from __future__ import annotations
+
+import math
+import time as clock
+from typing import Any
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import Array, Key, PyTree
+
+from .._linalg import PRECISION, tree_norm
+from ..problem import Problem
+from ..progress import Progress
+from ..recording import Group, series
+from ..trajectory import TIME, Trajectory, Variable
+from . import stability, stepping
+from .batches import Batches
+from .rows import Rows
+from .stepping import Carry, Descent, Optimiser
+
+# The host looks in this often: to report, to be interrupted.
+_CHUNK_SECONDS = 0.2
+_MOST = 10_000_000  # steps in a chunk
+
+
+class DescentRun:
+    """A descent that is advanced chunk by chunk, and read off at steps.
+
+    Args:
+        problem: the loss, where it starts and what it sees.
+        optimiser: as `descend` takes it.
+        learning_rate: the time of a step.
+        steps: how many.
+        groups: what is recorded when.
+        end: of the save times.
+        batch_size: samples in a batch; ``None`` for all.
+        key: from which they are drawn.
+
+    Attributes:
+        result: what ended it; ``None`` while it goes on.
+
+    Raises:
+        TypeError: the problem has no loss, or the optimiser needs what it is not given.
+        ValueError: there can be no such batches, or they lack a key.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        optimiser: Optimiser,
+        learning_rate: float,
+        steps: int,
+        groups: tuple[Group, ...],
+        end: float,
+        batch_size: int | None = None,
+        key: Key[Array, ""] | None = None,
+    ):
+        if not problem.has_loss:
+            raise TypeError("descent needs a loss, and this problem is a vector field")
+        if batch_size is not None and key is None:
+            raise ValueError("batch_size needs a key to draw by; pass key=jax.random.key(0)")
+        self.learning_rate, self.steps = learning_rate, steps
+        self.result: str | None = None
+        self._problem = problem
+        self._descent = Descent(
+            problem.bare(),
+            optimiser,
+            jax.device_put(np.asarray(learning_rate, problem.dtype)),
+            None if batch_size is None else Batches.of(problem, batch_size),
+            key,
+        )
+        self._wall_seconds, self._spent, self._looked, self._chunk = 0.0, 0, 0, 8
+        began = clock.perf_counter()
+        with jax.default_matmul_precision(PRECISION):
+            self._carry = self._begin()
+            # A state from which the last finite one is reached again, if a later one is not.
+            self._safe = self._carry
+            self._rows = [Rows(problem, group, learning_rate, steps, end) for group in groups]
+            if not self._record():
+                self.result = "not_finite"
+        self._compile_seconds = clock.perf_counter() - began
+
+    def _begin(self) -> Carry:
+        descent, problem = self._descent, self._problem
+        try:
+            carry = stepping.start(descent, problem.params)
+            eqx.filter_eval_shape(stepping.one_step, descent, problem.data, carry)
+        except (TypeError, ValueError, KeyError) as error:
+            said = str(error).strip().splitlines()
+            raise TypeError(
+                "the optimiser cannot take a step with what it is given, gradients, parameters "
+                f"and the value of the loss: {said[0] if said else type(error).__name__}"
+            ) from None
+        return stepping.advance(descent, problem.data, carry.step, carry)  # only compiles
+
+    @property
+    def step(self) -> int:
+        """How many steps were made."""
+        return int(self._carry.step)
+
+    @property
+    def time(self) -> float:
+        """The time that they stand for."""
+        return self.learning_rate * self.step
+
+    @property
+    def params(self) -> PyTree:
+        """The parameters after them."""
+        return self._carry.params
+
+    def check_rate(self, sharpness: float | None = None) -> bool:
+        """Warn of steps that are too long for where it starts.
+
+        Args:
+            sharpness: of the loss at the start, if it is known.
+
+        Returns:
+            Whether the steps are those of plain descent, of which alone this can be said.
+
+        Raises:
+            ValueError: the optimiser's steps are those of another rate.
+        """
+        with jax.default_matmul_precision(PRECISION):
+            plain = stability.plain_step(self._descent, self._problem.params)
+            if plain is None:
+                return False
+            if not math.isclose(plain, self.learning_rate, rel_tol=1e-4):
+                raise ValueError(
+                    f"the optimiser's steps are {plain:g} times the gradient, but learning_rate = "
+                    f"{self.learning_rate:g}; give both the same, or pass the function that makes "
+                    "it, e.g. optax.sgd"
+                )
+            if sharpness is None:
+                sharpness = stability.initial_sharpness(self._problem)
+                self._looked += stability.COST
+        stability.warn(self.learning_rate, sharpness)
+        return True
+
+    def passed(self, until: float) -> bool:
+        """Whether it is at the step `until`, or has ended."""
+        return self.result is not None or self.step >= until
+
+    def advance(self, until: float) -> None:
+        """Go on for a moment, at most to the step `until`; what is due on the way is recorded."""
+        began = clock.perf_counter()
+        with jax.default_matmul_precision(PRECISION):
+            due = [rows.due for rows in self._rows if rows.due is not None]
+            goal = int(min(until, self.steps, self.step + self._chunk, *due))
+            self._go(goal)
+        self._wall_seconds += clock.perf_counter() - began
+
+    def _go(self, goal: int) -> None:
+        before, began = self._carry, clock.perf_counter()
+        after = self._steps_to(goal, before)
+        made = int(after.step) - int(before.step)
+        rate = made / (clock.perf_counter() - began)
+        most = min(4 * max(made, self._chunk), _MOST)
+        self._chunk = int(np.clip(rate * _CHUNK_SECONDS, 1, most))
+        if not bool(after.finite):
+            self._diverge(int(after.step) - 1)
+            return
+        self._carry, self._safe = after, before
+        if not self._record():
+            self._diverge(self.step)
+        elif self.step == self.steps:
+            self.result = "end_time"
+
+    def _steps_to(self, goal: int, carry: Carry) -> Carry:
+        until = jax.device_put(np.asarray(goal, np.int32))
+        after = stepping.advance(self._descent, self._problem.data, until, carry)
+        self._spent += int(after.step) - int(carry.step)
+        return after
+
+    def _record(self) -> bool:
+        """Record what is due at this step; false if something there is not finite."""
+        for rows in self._rows:
+            if rows.due == self.step:
+                if not rows.record(self.step, self._carry):
+                    return False
+                self._safe = self._carry
+        return True
+
+    def _diverge(self, step: int) -> None:
+        """End it before `step`, at which something is not finite."""
+        if step == 0:
+            self.result = "not_finite"
+            return
+        self.result = "diverged"
+        safe = self._safe
+        self._carry = self._steps_to(step - 1, safe) if int(safe.step) < step - 1 else safe
+        # Parameters can overflow well before the loss does, if it saturates.
+        if not np.isfinite(float(tree_norm(self._carry.params))):
+            self._carry = safe
+
+    def cancel(self) -> None:
+        """End it here."""
+        if self.result is None:
+            self.result = "cancelled"
+
+    def progress(self) -> Progress:
+        """How far it is, for whoever watches."""
+        return Progress(
+            time=self.time,
+            t1=self.learning_rate * self.steps,
+            fraction=self.step / self.steps,
+            loss=next((r.loss for r in self._rows if r.loss is not None), None),
+            step=self.learning_rate,
+            accepted=self.step,
+            rejected=0,
+            gradient_evaluations=self._spent,
+        )
+
+    def trajectory(self) -> Trajectory:
+        """All that was recorded of it, now that it has ended."""
+        assert self.result is not None
+        if self.result != "not_finite":
+            with jax.default_matmul_precision(PRECISION):
+                for rows in self._rows:
+                    rows.close(self.step, self._carry)
+        found = series(
+            self._problem,
+            [rows.group for rows in self._rows],
+            [self.learning_rate * rows.steps for rows in self._rows],
+            [rows.values() for rows in self._rows],
+        )
+        main = self._rows[0]
+        variables = {"step": Variable(main.steps, (TIME,), "step"), **found.variables}
+        looked = self._looked + sum(len(rows.steps) for rows in self._rows)
+        stats: dict[str, Any] = {
+            "learning_rate": self.learning_rate,
+            "steps": self.step,
+            "diverged": self.result in ("diverged", "not_finite"),
+            "gradient_evaluations": self._spent,
+            "observable_evaluations": looked + (found.evaluations or 0),
+            "wall_seconds": self._wall_seconds,
+            "compile_seconds": self._compile_seconds,
+        }
+        return Trajectory(
+            variables=variables,
+            coords=found.coords,
+            final_time=self.time,
+            final_params=self._problem.model(self.params),
+            stats=stats,
+            result=self.result,
+        )
