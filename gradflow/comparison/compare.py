@@ -1,0 +1,261 @@
+"""`compare`: what finite steps do to a flow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import diffrax
+import jax
+import numpy as np
+import optax
+from jaxtyping import Array, Key
+
+from .. import spectra
+from .._linalg import Separation, separation
+from ..descent import DescentRun, Optimiser, initial_sharpness, whole_steps
+from ..fields import FieldSpec
+from ..flow import Certificate, FlowRun, FlowSpec, Stop, check_tolerance, checked, observed
+from ..flow.spec import NEVER, SAVE
+from ..observables import DISSIPATED, ENERGY, Observable
+from ..problem import Problem
+from ..progress import Progress, Watch
+from ..recording import Group, grouped
+from ..save_times import SaveTimes
+from ..spectra import Spectrum
+from ..trajectory import Trajectory
+from .lattice import Lattice, explicit, lattice
+from .record import Matched, assemble
+from .report import findings
+from .spec import check_different
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A flow and descents, and how far they are apart.
+
+    ``comparison["drift"]`` is short for ``comparison.record["drift"]``.
+
+    Attributes:
+        flow: the flow's trajectory, at the save times asked for.
+        descents: the descents' trajectories, in the order of the learning rates.
+        record: the comparison as a trajectory, over the axes ``time`` and ``learning_rate``: see
+            `gradflow.comparison.record.assemble`.
+        findings: what it shows, a line each.
+    """
+
+    flow: Trajectory
+    descents: tuple[Trajectory, ...]
+    record: Trajectory
+    findings: tuple[str, ...]
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self.record[name]
+
+    @property
+    def time(self) -> np.ndarray:
+        """The times of comparison, shape ``(k,)``."""
+        return self.record.time
+
+
+def compare(
+    problem: Problem,
+    learning_rates: Sequence[float],
+    *,
+    t1: float,
+    optimiser: Optimiser = optax.sgd,
+    modified: Callable[[float], FieldSpec] | None = None,
+    drift_limit: float = 0.01,
+    rtol: float = 1e-4,
+    solver: str | diffrax.AbstractSolver = "auto",
+    observables: Sequence[Observable] | Mapping[str, Callable[[Any, Any, Any], Array]] = (),
+    save: SaveTimes = SAVE,
+    save_each: Mapping[str, SaveTimes] | None = None,
+    spectrum: Spectrum | None = None,
+    stop: Stop = NEVER,
+    max_steps: int = 100_000,
+    certify: bool = False,
+    batch_size: int | None = None,
+    key: Key[Array, ""] | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Comparison:
+    """Solve the flow and descend from the same start, held against each other at matched times.
+
+    All runs go on side by side from one time of comparison to the next, so that no parameters
+    are kept but the present ones: memory does not grow with the number of times. The times are
+    multiples of the largest learning rate near the save times asked for; see
+    `gradflow.comparison.lattice.Lattice` for rates that do not divide it.
+
+    Args:
+        problem: the loss, where it starts and what it sees.
+        learning_rates: one descent each, all different; t = learning_rate * step.
+        t1: end time.
+        optimiser: the function of the learning rate that makes the optimiser.
+        modified: from a learning rate to the field that its descent follows to second order:
+            ``lambda rate: gf.fields.Modified(learning_rate=rate)`` for plain descent. Each is
+            solved too, and the drift from it recorded.
+        drift_limit: a relative drift; the largest learning rate that stays within it is sought.
+        rtol, solver, observables, save, save_each, spectrum, stop, max_steps, certify: of the
+            flow, as in `gradflow.solve`. The sharpness is recorded at twenty times in any case.
+            Where the flow stops early, so do the descents.
+        batch_size, key: of the descents, as in `gradflow.descend`.
+        progress: called now and then with how far the run is that is being advanced.
+        cancelled: called now and then; everything ends when it returns true, and is kept.
+
+    Returns:
+        The comparison.
+
+    Raises:
+        ValueError: an argument is out of range: a learning rate that is zero, negative, not a
+            number, there twice or larger than t1; an optimiser made already.
+        TypeError: the problem has no loss, or the optimiser needs something else.
+
+    Warns:
+        StabilityWarning: a learning rate of plain descent is above 2 / sharpness at the start.
+    """
+    spec = checked(
+        t1=t1, rtol=rtol, solver=solver, save=save, save_each=dict(save_each or {}),
+        spectrum=spectrum, stop=stop, max_steps=max_steps, certify=certify,
+    )  # fmt: skip
+    check_tolerance(rtol, problem.dtype)
+    ends = [whole_steps(rate, t1) for rate in learning_rates]
+    rates = tuple(rate for rate, _ in ends)
+    check_different(rates)
+    if not rates:
+        raise ValueError("learning_rates is empty; give one at least")
+    if isinstance(optimiser, optax.GradientTransformation):
+        raise ValueError(
+            "the optimiser was made already, for one learning rate; pass the function that makes "
+            "it, e.g. optax.sgd or lambda rate: optax.sgd(rate, momentum=0.9)"
+        )
+    together = _Lockstep(problem, spec, solver, observables, ends, modified)
+    together.begin(optimiser, batch_size, key)
+    together.go(Watch(progress, cancelled))
+    return together.comparison(drift_limit)
+
+
+@dataclass
+class _Rate:
+    """What belongs to one learning rate."""
+
+    descent: DescentRun
+    modified: FlowRun | None
+    plain: bool
+
+
+class _Lockstep:
+    """All runs of a comparison, side by side."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        spec: FlowSpec,
+        solver: str | diffrax.AbstractSolver,
+        observables: Sequence[Observable] | Mapping[str, Callable[[Any, Any, Any], Array]],
+        ends: list[tuple[float, int]],
+        modified: Callable[[float], FieldSpec] | None,
+    ):
+        self._problem, self._spec, self._solver, self._modified = problem, spec, solver, modified
+        what = observed(problem, spec, observables)
+        if "sharpness" not in [part.name for o in what for part in o.variables]:
+            what = (*what, spectra.sharpness())
+        self._ends = ends
+        rates, most = [rate for rate, _ in ends], [count for _, count in ends]
+        groups = grouped(spec.save, spec.save_each, what)
+        self._groups = groups
+        self._lattices = {g.axis: lattice(g.save, spec.t1, rates, most) for g in groups}
+        self._main = self._lattices[groups[0].axis]
+        self._rows: list[list[tuple[Separation | None, Separation | None]]] = []
+        # The flow records all groups at the times of all descents too.
+        every = {
+            o.name: explicit(self._lattices[group.axis].flow)
+            for group in groups
+            for o in group.observables
+        }
+        flow = {"save": explicit(self._main.flow), "save_each": every, "stop": spec.stop}
+        self._flow_spec = spec.model_copy(update=flow)
+        self._flow = FlowRun(problem, self._flow_spec, solver, what, keep_step=True)
+        self._certificate = (
+            Certificate(problem, self._flow_spec, what) if spec.certify else None
+        )
+
+    def begin(self, optimiser: Optimiser, batch_size: int | None, key: Any) -> None:
+        """Make the descents ready, and their modified flows."""
+        groups = tuple(self._of_descents(group) for group in self._groups)
+        self._sharpness = initial_sharpness(self._problem)
+        self._rates = []
+        for rate, count in self._ends:
+            descent = DescentRun(
+                self._problem, optimiser, rate, count, groups, self._spec.t1, batch_size, key
+            )
+            plain = descent.check_rate(self._sharpness)
+            self._rates.append(_Rate(descent, self._modified_run(rate), plain))
+
+    def _of_descents(self, group: Group) -> Group:
+        kept = tuple(o for o in group.observables if o is not DISSIPATED and o is not ENERGY)
+        return replace(
+            group, save=explicit(np.minimum(self._lattices[group.axis].times, self._spec.t1)),
+            observables=kept,
+        )
+
+    def _modified_run(self, rate: float) -> FlowRun | None:
+        if self._modified is None:
+            return None
+        ends = explicit(np.array([0.0, self._spec.t1]))
+        update = {"field": self._modified(rate), "save": ends, "save_each": {}, "stop": NEVER}
+        spec = self._spec.model_copy(update=update)
+        return FlowRun(self._problem.without_events(), spec, "auto", (), keep_step=True)
+
+    def go(self, watch: Watch) -> None:
+        """Run all to the end, or to where the flow or whoever watches ends it."""
+        nominal = self._main.flow if self._certificate is not None else np.empty(0)
+        seen = 0
+        for i in range(len(self._main.times)):
+            row: list[Any] = [(None, None)] * len(self._rates)
+            for j in np.argsort(self._main.matched[i], kind="stable"):
+                time = self._main.matched[i, j]
+                while seen < len(nominal) and nominal[seen] <= time:
+                    seen = self._certify(nominal, seen, watch)
+                watch.reach(self._flow, time)
+                row[j] = self._measure(self._rates[j], int(self._main.steps[i, j]), time, watch)
+            self._rows.append(row)
+            if self._ended():
+                break
+        while seen < len(nominal) and not self._ended():
+            seen = self._certify(nominal, seen, watch)
+        if not self._ended():
+            watch.reach(self._flow)
+        for rate in self._rates:
+            if rate.descent.result is None:
+                rate.descent.cancel()
+        self._flow.cancel()
+        self._watch = watch
+
+    def _certify(self, times: np.ndarray, i: int, watch: Watch) -> int:
+        assert self._certificate is not None
+        watch.reach(self._flow, times[i])
+        self._certificate.look(self._flow, times[i], watch)
+        return i + 1
+
+    def _ended(self) -> bool:
+        """Whether the flow has ended, or anything was cancelled."""
+        runs = [r.descent for r in self._rates] + [r.modified for r in self._rates if r.modified]
+        return self._flow.result is not None or any(r.result == "cancelled" for r in runs)
+
+    def _measure(
+        self, rate: _Rate, step: int, time: float, watch: Watch
+    ) -> tuple[Separation | None, Separation | None]:
+        """How far the descent is from the flow and from its modified flow; ``None`` if one ended."""
+        watch.reach(rate.descent, step)
+        if rate.descent.step != step or rate.descent.result in ("diverged", "not_finite"):
+            return None, None
+        origin, params = self._problem.params, rate.descent.params
+        found: list[Separation | None] = []
+        for flow in (self._flow, rate.modified):
+            if flow is not None:
+                watch.reach(flow, time)
+            there = None if flow is None else flow.at(time)
+            found.append(None if there is None else separation(params, there, origin))
+        return found[0], found[1]
