@@ -488,6 +488,32 @@ def test_a_band_is_as_high_as_its_spread_says(yscale):
     assert not draw(Figure("band", (without,)), run).axes[0].collections
 
 
+def test_an_estimated_error_is_a_band_unless_another_is_asked_for():
+    values, axes = np.array([[2.0, 4.0], [3.0, 5.0], [2.0, 6.0]]), ("time", "class")
+    variables = {
+        "value": Variable(values, axes),
+        "value_error": Variable(np.full((3, 2), 0.5), axes),
+        "other": Variable(np.full((3, 2), 0.25), axes),
+        "lone": Variable(values, axes),
+        # Not of its axes, so not its errors.
+        "lone_error": Variable(np.full(3, 0.5), ("time",)),
+    }
+    coords = {"time": np.arange(3.0), "class": np.array(["one", "two"])}
+    run = Trajectory(variables, coords, 2.0, {}, "end_time")
+    for line, half in (
+        (Line("value", {"class": "two"}), 0.5),
+        (Line("value", {"class": "two"}, spread="other"), 0.25),
+        (Line("lone", {"class": "two"}), None),
+    ):
+        (ax,) = draw(Figure("band", (Panel((line,)),)), run).axes
+        if half is None:
+            assert not ax.collections
+            continue
+        corners = ax.collections[0].get_paths()[0].vertices.tolist()
+        assert [1.0, 5.0 - half] in corners
+        assert [1.0, 5.0 + half] in corners
+
+
 def test_matplotlib_is_imported_late_and_left_as_it_was():
     path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, "-c", SCRIPT]

@@ -118,8 +118,9 @@ class _Curve(NamedTuple):
 def _curves(panel: Panel, trajectory: Trajectory) -> list[_Curve]:
     """What the axes can show of each line, without the lines of which that is nothing."""
     curves = []
-    spread: np.ndarray | float
+    half: np.ndarray | float
     for line, (colour, dash) in zip(panel.lines, _CYCLE * len(panel.lines), strict=False):
+        spread = line.spread
         try:
             if callable(line.variable):
                 times, values = line.variable(trajectory)
@@ -130,7 +131,10 @@ def _curves(panel: Panel, trajectory: Trajectory) -> list[_Curve]:
                 found = trajectory.variables[line.variable]
                 units = f" ({found.units})" if found.units not in ("", "1") else ""
                 name = (found.label or line.variable) + units
-            spread = trajectory.sel(line.spread, **line.select) if line.spread else 0.0
+                error = trajectory.variables.get(f"{line.variable}_error")
+                if not spread and error and error.dims == found.dims:
+                    spread = f"{line.variable}_error"
+            half = trajectory.sel(spread, **line.select) if spread else 0.0
         except KeyError:
             continue
         label = line.label or ", ".join(f"{a} {at}" for a, at in line.select.items()) or name
@@ -145,8 +149,8 @@ def _curves(panel: Panel, trajectory: Trajectory) -> list[_Curve]:
             style = {"color": _COLOURS[line.colour or colour], "ls": _DASHES[line.dash or dash]}
             # One or two points make no line to be seen.
             style |= {"label": label, "marker": "o" if keep.sum() <= 2 else "", "ms": 3}
-            spread = np.broadcast_to(np.nan_to_num(np.asarray(spread, float)), times.shape)[keep]
-            curves.append(_Curve(times[keep], values[keep], spread, times[within], name, style))
+            half = np.broadcast_to(np.nan_to_num(np.asarray(half, float)), times.shape)[keep]
+            curves.append(_Curve(times[keep], values[keep], half, times[within], name, style))
     return curves
 
 

@@ -25,8 +25,8 @@ class Line:
         select: one label on every axis of the variable but time, e.g. ``{"key": 2, "query": 1}``.
         label: its name in the legend; otherwise what `select` says, or the variable's own label.
         colour, dash: otherwise the next of each, so that curves can be told apart in grey.
-        spread: the name of a variable of the same axes, e.g. an error: half the height of a
-            band around the curve.
+        spread: the name of a variable of the same axes, half the height of a band around the
+            curve; otherwise ``<variable>_error`` where the trajectory has it on these axes.
     """
 
     variable: str | Callable[[Trajectory], Series]
