@@ -10,6 +10,7 @@ FLOORS = (
     {"fields", "observables", "plotting"},
     {"spectra"},
     {"flow", "tasks"},
+    {"comparison"},
     {"config"},
     {"experiment", "_console", "doctor"},
     {"cli"},

@@ -1,0 +1,3 @@
+"""Descents beside the flow."""
+
+from .figures import figures as figures
