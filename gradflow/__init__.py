@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from . import solvers as solvers
     from . import spectra as spectra
     from . import tasks as tasks
+    from .comparison import Comparison as Comparison
+    from .comparison import compare as compare
     from .descent import StabilityWarning as StabilityWarning
     from .descent import descend as descend
     from .flow import FAILURES as FAILURES
@@ -36,6 +38,8 @@ __version__ = "0.1.0"
 # Imported when first asked for, so that `gradflow --help` does not wait for JAX.
 _ROOMS = ("analysis", "fields", "plotting", "solvers", "spectra", "tasks")
 _HOMES = {
+    "Comparison": "comparison",
+    "compare": "comparison",
     "StabilityWarning": "descent",
     "descend": "descent",
     "FAILURES": "flow",

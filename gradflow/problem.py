@@ -98,6 +98,10 @@ class Problem(eqx.Module):
             lambda p: (p.params, p.data), self, (None, None), is_leaf=lambda x: x is None
         )
 
+    def without_events(self) -> Problem:
+        """The same, with nothing to be located on the way."""
+        return eqx.tree_at(lambda p: p.events, self, (), is_leaf=lambda x: isinstance(x, tuple))
+
     def model(self, params: PyTree) -> Any:
         """The user's own structure: trained arrays put back among the leaves that are kept."""
         return eqx.combine(params, self.static)

@@ -105,6 +105,24 @@ class Trajectory(Mapping[str, np.ndarray]):
         """The same with further variables, on axes that it has, and other `stats`."""
         return replace(self, variables=self.variables | dict(variables), stats=stats)
 
+    def at_times(self, times: Mapping[str, np.ndarray]) -> Trajectory:
+        """Only the rows at the given times, by time axis, and the one where the run ended."""
+        keep = {
+            axis: np.isin(self.coords[axis], [*wanted, self.final_time])
+            for axis, wanted in times.items()
+        }
+        return replace(
+            self,
+            variables={
+                name: replace(v, values=v.values[keep[v.dims[0]]]) if v.dims[0] in keep else v
+                for name, v in self.variables.items()
+            },
+            coords={
+                name: values[keep[name]] if name in keep else values
+                for name, values in self.coords.items()
+            },
+        )
+
     def __getitem__(self, name: str) -> np.ndarray:
         return self._variable(name).values
 

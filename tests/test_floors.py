@@ -11,6 +11,7 @@ FLOORS = (
     {"recording"},
     {"spectra"},
     {"descent", "flow", "tasks"},
+    {"comparison"},
     {"config"},
     {"experiment", "_console", "doctor"},
     {"cli"},

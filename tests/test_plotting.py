@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
+from pages import check_apart, curves, ticks
 
 from gradflow.plotting import ENERGY, LOSS, Figure, Line, Panel, Reference, draw, render
 from gradflow.trajectory import Trajectory, Variable
@@ -138,11 +140,6 @@ def alone(**panel):
     return Figure("y", (Panel((Line("y"),), **panel),))
 
 
-def curves(ax):
-    """The curves by label; marks and reference lines have none."""
-    return {line.get_label(): line for line in ax.lines if not line.get_label().startswith("_")}
-
-
 def marked(ax):
     """Where the marks are drawn."""
     return [x[0] for x, y in (line.get_data() for line in ax.lines) if list(y) == [0, 1]]
@@ -150,14 +147,6 @@ def marked(ax):
 
 def names(ax):
     return {text.get_text(): text for text in ax.texts}
-
-
-def ticks(axis):
-    """The numbers along an axis."""
-    axis.get_figure().draw_without_rendering()
-    low, high = axis.get_view_interval()
-    marked = (tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high)
-    return {tick.label1.get_text(): tick.label1 for tick in marked if tick.label1.get_visible()}
 
 
 # What is drawn
@@ -378,23 +367,7 @@ def test_the_legend_names_references_but_not_a_curve_alone(run):
 @pytest.mark.parametrize("marks", [MARKS, None], ids=["marks", "no marks"])
 @pytest.mark.parametrize("figure", FIGURES.values(), ids=FIGURES)
 def test_nothing_stands_on_anything_else(run, figure, marks):
-    drawn = draw(figure, run, marks)
-    drawn.draw_without_rendering()
-    things = {f"legend {i}": legend for i, legend in enumerate(drawn.legends)}
-    things |= {text.get_text(): text for text in drawn.texts}
-    for i, ax in enumerate(drawn.axes):
-        things |= {f"{i}: {text.get_text()}": text for text in ax.texts}
-        for axis in (ax.xaxis, ax.yaxis):
-            things[f"{i}: {axis.label.get_text()}"] = axis.label
-            things |= {f"{i}, {axis.axis_name}: {text}": tick for text, tick in ticks(axis).items()}
-    boxes = {name: thing.get_window_extent() for name, thing in things.items()}
-    boxes = {name: box for name, box in boxes.items() if box.width > 0}
-    for name, box in boxes.items():
-        assert drawn.bbox.x0 <= box.x0 < box.x1 <= drawn.bbox.x1, f"{name} leaves the page"
-        assert drawn.bbox.y0 <= box.y0 < box.y1 <= drawn.bbox.y1, f"{name} leaves the page"
-    boxes |= {f"axes {i}": ax.bbox for i, ax in enumerate(drawn.axes)}
-    for (a, one), (b, other) in itertools.combinations(boxes.items(), 2):
-        assert not one.overlaps(other), f"{a} stands on {b}"
+    check_apart(draw(figure, run, marks))
 
 
 @pytest.mark.parametrize(
@@ -486,6 +459,142 @@ def test_a_band_is_as_high_as_its_spread_says(yscale):
     assert draw(Figure("band", (lacking,)), run) is None
     without = Panel((Line("value"),))
     assert not draw(Figure("band", (without,)), run).axes[0].collections
+
+
+def test_an_estimated_error_is_a_band_unless_another_is_asked_for():
+    values, axes = np.array([[2.0, 4.0], [3.0, 5.0], [2.0, 6.0]]), ("time", "class")
+    variables = {
+        "value": Variable(values, axes),
+        "value_error": Variable(np.full((3, 2), 0.5), axes),
+        "other": Variable(np.full((3, 2), 0.25), axes),
+        "lone": Variable(values, axes),
+        # Not of its axes, so not its errors.
+        "lone_error": Variable(np.full(3, 0.5), ("time",)),
+    }
+    coords = {"time": np.arange(3.0), "class": np.array(["one", "two"])}
+    run = Trajectory(variables, coords, 2.0, {}, "end_time")
+    for line, half in (
+        (Line("value", {"class": "two"}), 0.5),
+        (Line("value", {"class": "two"}, spread="other"), 0.25),
+        (Line("lone", {"class": "two"}), None),
+    ):
+        (ax,) = draw(Figure("band", (Panel((line,)),)), run).axes
+        if half is None:
+            assert not ax.collections
+            continue
+        corners = ax.collections[0].get_paths()[0].vertices.tolist()
+        assert [1.0, 5.0 - half] in corners
+        assert [1.0, 5.0 + half] in corners
+
+
+# What is not time, and ordered families
+
+RATES = np.array([1e-4, 2e-4, 8e-4, 1.6e-3])
+
+
+def orders(**more):
+    """A panel of two measured power laws and their slopes."""
+    lines = tuple(
+        Line(lambda run, k=k: (RATES, 3.0 * RATES**k), label=f"order {k}", points=True)
+        for k in (1, 2)
+    )
+    slopes = tuple(Reference(3.0, label=f"slope {k}", slope=k) for k in (1, 2))
+    panel = {"yscale": "log", "xscale": "log", "references": slopes, "xlabel": "rate"}
+    return Panel(lines, "drift", **(panel | more))
+
+
+def test_what_is_not_time_has_its_name_and_no_marks(run):
+    drawn = draw(Figure("order", (orders(),)), run, MARKS)
+    (ax,) = drawn.axes
+    assert ax.get_xlabel() == "rate ($\\times$$10^{-3}$)"
+    assert marked(ax) == []
+    assert not ax.texts
+    check_apart(drawn)
+    # Nor is there a row for their names.
+    assert drawn.get_figheight() == draw(Figure("order", (orders(),)), run).get_figheight()
+    beside = draw(Figure("both", (orders(), CLASS_LOSS)), run, MARKS)
+    assert [marked(ax) for ax in beside.axes] == [[], [1.2, 14.3]]
+    check_apart(beside)
+
+
+def test_points_are_markers_within_the_axes(run):
+    (ax,) = draw(Figure("order", (orders(),)), run).axes
+    for order, marker in ((1, "o"), (2, "s")):
+        points = curves(ax)[f"order {order}"]
+        np.testing.assert_array_equal(points.get_data(), (RATES, 3.0 * RATES**order))
+        assert points.get_linestyle() == "None"
+        assert points.get_marker() == marker
+        pixels = ax.transData.transform(np.transpose(points.get_data()))
+        assert (pixels > ax.bbox.min + 4).all()
+        assert (pixels < ax.bbox.max - 4).all()
+
+
+def test_a_reference_may_be_a_power_law(run):
+    (ax,) = draw(Figure("order", (orders(),)), run).axes
+    for order in (1, 2):
+        x, y = curves(ax)[f"slope {order}"].get_data()
+        np.testing.assert_allclose(y, 3.0 * x**order)
+        assert tuple(x) == ax.get_xlim()
+    for scale in ({"xscale": "linear"}, {"yscale": "linear"}):
+        with pytest.raises(ValueError, match="a slope needs two logarithmic axes"):
+            orders(**scale)
+
+
+def test_a_reference_may_have_a_colour_and_a_dash(run):
+    limits = (Reference(0.1, colour="blue", dash="dotted"), Reference(0.2))
+    (ax,) = draw(Figure("l", (replace(CLASS_LOSS, references=limits),)), run).axes
+    blue, grey = (line for line in ax.lines if line.get_label().startswith("_"))
+    assert (blue.get_color(), blue.get_linestyle()) == ("#0072B2", "--")
+    assert (grey.get_color(), grey.get_linestyle()) == ("0.5", "-")
+
+
+def family(count):
+    places = np.linspace(0.0, 1.0, count)
+    lines = tuple(Line("loss", label=str(i), colour=float(at)) for i, at in enumerate(places))
+    return Panel(lines, "loss")
+
+
+def test_an_ordered_family_grows_darker_in_steps_that_can_be_seen(run):
+    drawn = curves(draw(Figure("family", (family(8),)), run).axes[0]).values()
+    colours = np.array([to_rgb(line.get_color()) for line in drawn])
+    linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
+    luminance = linear @ [0.2126, 0.7152, 0.0722]
+    # By the definitions of WCAG and CIE: contrast with white paper and between neighbours.
+    assert (1.05 / (luminance + 0.05)).min() > 2.2
+    lightness = 116 * np.cbrt(luminance) - 16
+    assert (np.diff(lightness) < -7).all()
+    assert len({str(line._dash_pattern) for line in list(drawn)[:6]}) == 6
+
+
+def test_legends_that_say_the_same_are_one(run):
+    three, two = family(3), replace(family(3), lines=family(3).lines[1:], ylabel="other")
+    shared = draw(Figure("one", (three, two)), run)
+    (legend,) = shared.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["0", "1", "2"]
+    check_apart(shared)
+    # The axes are not one.
+    assert shared.axes[1].get_ylabel() == "other"
+    # The same names in other colours are not the same.
+    other = replace(
+        three, ylabel="other", lines=tuple(replace(line, colour=None) for line in three.lines)
+    )
+    assert len(draw(Figure("two", (three, other)), run).legends) == 2
+
+
+def test_a_curve_alone_is_in_the_legend_if_the_axis_does_not_name_it(run):
+    labelled = Panel((Line("loss", label="all samples"),), "loss")
+    (legend,) = draw(Figure("alone", (labelled,)), run).legends
+    assert [text.get_text() for text in legend.get_texts()] == ["all samples"]
+
+
+@pytest.mark.parametrize("highest", [5e-4, 3e-3, 8e-3, 2e-2])
+def test_numbers_along_x_stand_apart_over_any_range(run, highest):
+    rates = np.array([1.1e-4, highest])
+    line = Line(lambda run: (rates, rates), points=True)
+    panel = Panel((line,), "drift", "log", "log", xlabel="rate")
+    drawn = draw(Figure("x", (panel, panel)), run)
+    assert len(ticks(drawn.axes[0].xaxis)) >= 2
+    check_apart(drawn)
 
 
 def test_matplotlib_is_imported_late_and_left_as_it_was():

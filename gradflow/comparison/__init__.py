@@ -2,4 +2,5 @@
 
 from .compare import Comparison as Comparison
 from .compare import compare as compare
+from .figures import figures as figures
 from .spec import Descents as Descents

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import diffrax
-import jax
 import numpy as np
 import optax
 from jaxtyping import Array, Key
@@ -25,9 +24,9 @@ from ..recording import Group, grouped
 from ..save_times import SaveTimes
 from ..spectra import Spectrum
 from ..trajectory import Trajectory
-from .lattice import Lattice, explicit, lattice
-from .record import Matched, assemble
-from .report import findings
+from .lattice import explicit, lattice
+from .record import Row, assemble
+from .report import findings, numbers
 from .spec import check_different
 
 
@@ -132,8 +131,9 @@ def compare(
         )
     together = _Lockstep(problem, spec, solver, observables, ends, modified)
     together.begin(optimiser, batch_size, key)
-    together.go(Watch(progress, cancelled))
-    return together.comparison(drift_limit)
+    watch = Watch(progress, cancelled)
+    together.go(watch)
+    return together.comparison(watch, drift_limit)
 
 
 @dataclass
@@ -167,7 +167,7 @@ class _Lockstep:
         self._groups = groups
         self._lattices = {g.axis: lattice(g.save, spec.t1, rates, most) for g in groups}
         self._main = self._lattices[groups[0].axis]
-        self._rows: list[list[tuple[Separation | None, Separation | None]]] = []
+        self._rows: list[Row] = []
         # The flow records all groups at the times of all descents too.
         every = {
             o.name: explicit(self._lattices[group.axis].flow)
@@ -177,9 +177,7 @@ class _Lockstep:
         flow = {"save": explicit(self._main.flow), "save_each": every, "stop": spec.stop}
         self._flow_spec = spec.model_copy(update=flow)
         self._flow = FlowRun(problem, self._flow_spec, solver, what, keep_step=True)
-        self._certificate = (
-            Certificate(problem, self._flow_spec, what) if spec.certify else None
-        )
+        self._certificate = Certificate(problem, self._flow_spec, what) if spec.certify else None
 
     def begin(self, optimiser: Optimiser, batch_size: int | None, key: Any) -> None:
         """Make the descents ready, and their modified flows."""
@@ -196,7 +194,8 @@ class _Lockstep:
     def _of_descents(self, group: Group) -> Group:
         kept = tuple(o for o in group.observables if o is not DISSIPATED and o is not ENERGY)
         return replace(
-            group, save=explicit(np.minimum(self._lattices[group.axis].times, self._spec.t1)),
+            group,
+            save=explicit(np.minimum(self._lattices[group.axis].times, self._spec.t1)),
             observables=kept,
         )
 
@@ -231,7 +230,6 @@ class _Lockstep:
             if rate.descent.result is None:
                 rate.descent.cancel()
         self._flow.cancel()
-        self._watch = watch
 
     def _certify(self, times: np.ndarray, i: int, watch: Watch) -> int:
         assert self._certificate is not None
@@ -247,7 +245,7 @@ class _Lockstep:
     def _measure(
         self, rate: _Rate, step: int, time: float, watch: Watch
     ) -> tuple[Separation | None, Separation | None]:
-        """How far the descent is from the flow and from its modified flow; ``None`` if one ended."""
+        """How far the descent is from the flow and its modified flow; ``None`` if one ended."""
         watch.reach(rate.descent, step)
         if rate.descent.step != step or rate.descent.result in ("diverged", "not_finite"):
             return None, None
@@ -259,3 +257,18 @@ class _Lockstep:
             there = None if flow is None else flow.at(time)
             found.append(None if there is None else separation(params, there, origin))
         return found[0], found[1]
+
+    def comparison(self, watch: Watch, drift_limit: float) -> Comparison:
+        """What came of it."""
+        if self._certificate is not None:
+            flow = self._certificate.attach(self._flow, watch)
+        else:
+            flow = self._flow.trajectory()
+        descents = tuple(rate.descent.trajectory() for rate in self._rates)
+        rates = [rate for rate, _ in self._ends]
+        record = assemble(rates, self._lattices, self._rows, flow, descents, {})
+        record.attrs.update(numbers(record, drift_limit), sharpness=self._sharpness)
+        plain = [rate.plain for rate in self._rates]
+        told = findings(record, descents, plain, self._sharpness, self._spec.rtol)
+        nominal = {axis: each.nominal for axis, each in self._lattices.items()}
+        return Comparison(flow.at_times(nominal), descents, record, told)

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import cache
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..trajectory import Trajectory
-from .figures import Figure, Panel
+from .curves import Curve, curves, line_style
+from .figures import Figure, Panel, Reference
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -37,7 +37,7 @@ def draw(figure: Figure, trajectory: Trajectory, marks: Marks | None = None) -> 
     Raises:
         ValueError: a line is not one value per time, e.g. because `select` leaves an axis open.
     """
-    shown = [(panel, curves) for panel in figure.panels if (curves := _curves(panel, trajectory))]
+    shown = [(panel, found) for panel in figure.panels if (found := curves(panel, trajectory))]
     if not shown:
         return None
     import matplotlib
@@ -69,16 +69,6 @@ def render(figure: Figure, trajectory: Trajectory, marks: Marks | None = None) -
 
 
 # fmt: off
-# Okabe and Ito's colours, without the yellow that vanishes on white paper.
-_COLOURS = {
-    "black": "#000000", "blue": "#0072B2", "vermillion": "#D55E00", "green": "#009E73",
-    "purple": "#CC79A7", "orange": "#E69F00", "sky": "#56B4E9",
-}
-_DASHES = {
-    "solid": "solid", "dashed": (0, (4.0, 1.5)), "dashdot": (0, (5.0, 1.3, 1.0, 1.3)),
-    "dotted": (0, (1.0, 1.2)), "long": (0, (9.0, 2.0)),
-    "dashdotdot": (0, (5.0, 1.2, 1.0, 1.2, 1.0, 1.2)),
-}
 # STIX comes with matplotlib, so that every machine draws the same, and is embedded three times
 # as fast as its default. Type 42, because publishers refuse type 3.
 _STYLE: dict[Any, Any] = {
@@ -94,60 +84,15 @@ _STYLE: dict[Any, Any] = {
     "legend.borderpad": 0.0, "legend.borderaxespad": 0.0,
 }
 # fmt: on
-_CYCLE = tuple(zip(list(_COLOURS)[1:], _DASHES, strict=True))
 _DPI = 200
 # The page, in inches.
 _WIDTHS = {1: 3.4, 2: 6.9}
 _HEIGHT = 1.8  # of the axes
-_BOTTOM = 0.36  # below them: ticks and "time t"
+_BOTTOM = 0.37  # below them: ticks and "time t"
 _RIGHT = 0.12  # room for half a tick label
 _GAP = 0.28  # left of the axes at least, for a panel letter
 _MARK_ROW = 0.19  # above the axes: panel letters and the names of the marks
 _PAD = 0.05
-
-
-class _Curve(NamedTuple):
-    times: np.ndarray
-    values: np.ndarray
-    spread: np.ndarray  # zero where there is none
-    span: np.ndarray  # all the times that the axis can show, those of lost values too
-    name: str  # for the axis
-    style: dict[str, Any]
-
-
-def _curves(panel: Panel, trajectory: Trajectory) -> list[_Curve]:
-    """What the axes can show of each line, without the lines of which that is nothing."""
-    curves = []
-    spread: np.ndarray | float
-    for line, (colour, dash) in zip(panel.lines, _CYCLE * len(panel.lines), strict=False):
-        try:
-            if callable(line.variable):
-                times, values = line.variable(trajectory)
-                name = line.label
-            else:
-                values = trajectory.sel(line.variable, **line.select)
-                times = trajectory.times(line.variable)
-                found = trajectory.variables[line.variable]
-                units = f" ({found.units})" if found.units not in ("", "1") else ""
-                name = (found.label or line.variable) + units
-            spread = trajectory.sel(line.spread, **line.select) if line.spread else 0.0
-        except KeyError:
-            continue
-        label = line.label or ", ".join(f"{a} {at}" for a, at in line.select.items()) or name
-        if times.ndim != 1 or values.shape != times.shape:
-            shapes = f"times of shape {times.shape} and values of shape {values.shape}"
-            raise ValueError(f"the line {label!r} has {shapes}; select a label on every other axis")
-        times, values = np.asarray(times, float), np.asarray(values, float)
-        within = np.isfinite(times) & ((times > 0) | (panel.xscale != "log"))
-        # Matplotlib overflows well before infinity.
-        keep = within & (np.abs(values) < 1e100) & ((values > 0) | (panel.yscale != "log"))
-        if keep.any():
-            style = {"color": _COLOURS[line.colour or colour], "ls": _DASHES[line.dash or dash]}
-            # One or two points make no line to be seen.
-            style |= {"label": label, "marker": "o" if keep.sum() <= 2 else "", "ms": 3}
-            spread = np.broadcast_to(np.nan_to_num(np.asarray(spread, float)), times.shape)[keep]
-            curves.append(_Curve(times[keep], values[keep], spread, times[within], name, style))
-    return curves
 
 
 @cache
@@ -158,21 +103,22 @@ def _ruler() -> RendererAgg:
     return RendererAgg(1, 1, _DPI)
 
 
-def _draw(shown: list[tuple[Panel, list[_Curve]]], marks: Marks) -> Canvas:
+def _draw(shown: list[tuple[Panel, list[Curve]]], marks: Marks) -> Canvas:
     """Plots, then sets the page by what it measures; matplotlib's layouts draw once more."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Canvas
 
     count, width = len(shown), _WIDTHS[len(shown)]
-    shared = count == 2 and replace(shown[0][0], xscale=shown[1][0].xscale) == shown[1][0]
+    sides = [vars(panel) | {"xscale": ""} for panel, _ in shown]
+    shared = count == 2 and sides[0] == sides[1]
     canvas = Canvas(figsize=(width, _HEIGHT), dpi=_DPI)
     axes, keys, margins = [], [], []
-    for panel, curves in shown:
+    for panel, drawn in shown:
         # Of their final height already, for the ticks to be measured depend on it.
         axes.append(canvas.add_axes((0.2, 0, 0.3, 1), sharey=axes[0] if shared and axes else None))
-        keys.append(_plot(axes[-1], panel, curves))
-    for ax, (panel, curves) in zip(axes, shown, strict=True):
-        _set_ticks(ax.yaxis, panel.yscale, panel.ylabel or curves[0].name)
+        keys.append(_plot(axes[-1], panel, drawn))
+    for ax, (panel, drawn) in zip(axes, shown, strict=True):
+        _set_ticks(ax.yaxis, panel.yscale, panel.ylabel or drawn[0].name)
         if shared and ax is axes[1]:
             ax.tick_params(axis="y", labelleft=False)
             ax.set_ylabel("")
@@ -182,47 +128,71 @@ def _draw(shown: list[tuple[Panel, list[_Curve]]], marks: Marks) -> Canvas:
     each = (width - sum(margins)) / count - _RIGHT
     lefts = [margins[0], width - _RIGHT - each][:count]
     top = _BOTTOM + _HEIGHT
-    base = top + (_MARK_ROW if marks or count > 1 else _PAD)
+    marked = marks and any(not panel.xlabel for panel, _ in shown)
+    base = top + (_MARK_ROW if marked or count > 1 else _PAD)
     legends = [(entries, left, left + each) for entries, left in zip(keys, lefts, strict=True)]
-    if shared:
-        legends = [(max(keys, key=len), lefts[0], lefts[1] + each)]
+    looks = [{_look(artist) for artist in entries} for entries in keys]
+    if shared or (all(looks) and count == 2 and (looks[0] <= looks[1] or looks[1] <= looks[0])):
+        legends = [(max(keys, key=len), lefts[0], lefts[-1] + each)]
     height = base + max(_legend(canvas, *legend, base) for legend in legends) + _PAD
     canvas.set_size_inches(width, height)
     FigureCanvasAgg(canvas).get_renderer().mathtext_parser = _ruler().mathtext_parser
     for i, (ax, left) in enumerate(zip(axes, lefts, strict=True)):
         ax.set_position((left / width, _BOTTOM / height, each / width, _HEIGHT / height))
-        _set_ticks(ax.xaxis, shown[i][0].xscale, "time $t$")
-        ax.xaxis.set_label_coords(0.5, -0.2 / _HEIGHT)
-        _mark(ax, marks)
+        panel = shown[i][0]
+        _set_ticks(ax.xaxis, panel.xscale, panel.xlabel or "time $t$")
+        ax.xaxis.set_label_coords(0.5, -0.215 / _HEIGHT)
+        if not panel.xlabel:
+            _mark(ax, marks)
         if count > 1:
             canvas.text((left - margins[i] + _PAD) / width, (top + 0.07) / height, f"({'ab'[i]})")
     return canvas
 
 
-def _plot(ax: Axes, panel: Panel, curves: list[_Curve]) -> list[Artist]:
+def _plot(ax: Axes, panel: Panel, drawn: list[Curve]) -> list[Artist]:
     """Puts curves and references on the axes; returns what the legend should name."""
-    drawn: list[Artist] = [ax.plot(c.times, c.values, **c.style)[0] for c in curves]
-    for curve in curves:
+    artists: list[Artist] = [ax.plot(c.x, c.y, **c.style)[0] for c in drawn]
+    for curve in drawn:
         if curve.spread.any():
-            low, high = curve.values - curve.spread, curve.values + curve.spread
+            low, high = curve.y - curve.spread, curve.y + curve.spread
             if panel.yscale == "log":
-                low = np.maximum(low, curve.values.min() / 2)
-            ax.fill_between(curve.times, low, high, color=curve.style["color"], alpha=0.2, lw=0)
-    for ref in panel.references:
-        if ref.high is None:
-            drawn.append(ax.axhline(ref.low, label=ref.label, color="0.5", lw=0.7, zorder=0.7))
-        else:
-            drawn.append(ax.axhspan(ref.low, ref.high, label=ref.label, fc="0.93", zorder=0.3))
+                low = np.maximum(low, curve.y.min() / 2)
+            ax.fill_between(curve.x, low, high, color=curve.style["color"], alpha=0.2, lw=0)
     ax.set_xscale(panel.xscale)
-    span = np.concatenate([curve.span for curve in curves])
-    if span.min() < span.max():
+    span = np.concatenate([curve.span for curve in drawn])
+    # Points need room at the ends, and matplotlib leaves some.
+    if span.min() < span.max() and not any(line.points for line in panel.lines):
         ax.set_xlim(span.min(), span.max())
-    largest = max(np.abs(curve.values).max() for curve in curves)
+    ax.set_xlim(ax.get_xlim())  # and so it stays, whatever is added
+    artists += [_refer(ax, reference) for reference in panel.references]
+    largest = max(np.abs(curve.y).max() for curve in drawn)
     symlog = {"linthresh": 1e-3 * largest or 1.0} if panel.yscale == "symlog" else {}
     ax.set_yscale(panel.yscale, **symlog)
-    if len(curves) == 1 and not any(ref.label for ref in panel.references):
+    alone = len(drawn) == 1 and not any(reference.label for reference in panel.references)
+    if alone and drawn[0].style["label"] in (panel.ylabel or drawn[0].name):
         return []  # the axis names it
-    return [artist for artist in drawn if not str(artist.get_label() or "_").startswith("_")]
+    return [artist for artist in artists if not str(artist.get_label() or "_").startswith("_")]
+
+
+def _refer(ax: Axes, reference: Reference) -> Artist:
+    """Draws a reference, a sloping one as far as the x axis goes."""
+    low, label = reference.low, reference.label
+    if reference.high is not None:
+        return ax.axhspan(low, reference.high, label=label, fc="0.93", zorder=0.3)
+    style = line_style(reference.colour, reference.dash)
+    style |= {"lw": 0.7, "zorder": 0.7, "label": label}
+    if not reference.slope:
+        return ax.axhline(low, **style)
+    ends = np.array(ax.get_xlim())
+    return ax.plot(ends, low * ends**reference.slope, **style)[0]
+
+
+def _look(artist: Artist) -> tuple[str, str]:
+    """What tells one entry of a legend from another: its name and its colour."""
+    from matplotlib.lines import Line2D
+
+    colour = artist.get_color() if isinstance(artist, Line2D) else ""
+    return str(artist.get_label()), str(colour)
 
 
 def _set_ticks(axis: Axis, scale: str, label: str) -> None:
@@ -234,8 +204,11 @@ def _set_ticks(axis: Axis, scale: str, label: str) -> None:
 
     low, high = axis.get_view_interval()
     if scale == "log" and high < 100 * low:
-        # Within a factor of four there may be only one of these.
-        few = LogLocator(subs=(1.0, 2.0, 3.0, 5.0)) if high > 4 * low else AutoLocator()
+        # Numbers side by side need more room than numbers one above the other.
+        crowded = axis is axis.axes.xaxis and high > 20 * low
+        few = LogLocator(subs=(1.0, 3.0) if crowded else (1.0, 2.0, 3.0, 5.0))
+        if high <= 4 * low:  # there may be only one of these
+            few = AutoLocator()
         axis.set_major_locator(few)
         axis.set_major_formatter(ScalarFormatter())
     elif scale != "linear":

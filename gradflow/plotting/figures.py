@@ -17,33 +17,49 @@ Series = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Line:
-    """One curve against time, left out where the trajectory lacks what it is drawn from.
+    """One curve, left out where the trajectory lacks what it is drawn from.
 
     Attributes:
-        variable: the name of a variable, or a function of the trajectory that returns times
-            and values, both of shape ``(n,)``, and raises `KeyError` where something is missing.
+        variable: the name of a variable, drawn against its times, or a function of the
+            trajectory that returns times, or what else the panel has along x, and values, both
+            of shape ``(n,)``, and raises `KeyError` where something is missing.
         select: one label on every axis of the variable but time, e.g. ``{"key": 2, "query": 1}``.
         label: its name in the legend; otherwise what `select` says, or the variable's own label.
-        colour, dash: otherwise the next of each, so that curves can be told apart in grey.
-        spread: the name of a variable of the same axes, e.g. an error: half the height of a
-            band around the curve.
+        colour: a number for a member of an ordered family, its place from 0, light, to 1, dark;
+            otherwise the next colour.
+        dash: otherwise the next dash, so that curves can be told apart in grey.
+        spread: the name of a variable of the same axes, half the height of a band around the
+            curve; otherwise ``<variable>_error`` where the trajectory has it on these axes.
+        points: draws the values as points without a line, for few that were measured.
     """
 
     variable: str | Callable[[Trajectory], Series]
-    select: Mapping[str, str | int] = field(default_factory=dict)
+    select: Mapping[str, str | float] = field(default_factory=dict)
     label: str = ""
-    colour: Colour | None = None
+    colour: Colour | float | None = None
     dash: Dash | None = None
     spread: str = ""
+    points: bool = False
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A horizontal line at `low`, or a band from `low` to `high`; with a label in the legend."""
+    """A horizontal line at `low`, or a band from `low` to `high`; with a label in the legend.
+
+    Attributes:
+        low, high: where it is.
+        label: its name in the legend.
+        slope: makes a line the power law ``low * x**slope``, straight on logarithmic axes.
+        colour: of a line, as a `Line` has it; otherwise grey.
+        dash: of a line.
+    """
 
     low: float
     high: float | None = None
     label: str = ""
+    slope: float = 0.0
+    colour: Colour | float | None = None
+    dash: Dash = "solid"
 
 
 @dataclass(frozen=True)
@@ -57,6 +73,7 @@ class Panel:
             thousandth of the largest.
         xscale: how time runs; ``"log"`` leaves out time 0.
         references: what to compare with; the y axis reaches as far as they do.
+        xlabel: what is along x where that is not time; marks and phases are then left out.
     """
 
     lines: tuple[Line, ...]
@@ -64,6 +81,12 @@ class Panel:
     yscale: Literal["linear", "log", "symlog"] = "linear"
     xscale: Literal["linear", "log"] = "linear"
     references: tuple[Reference, ...] = ()
+    xlabel: str = ""
+
+    def __post_init__(self) -> None:
+        sloping = any(reference.slope for reference in self.references)
+        if sloping and not self.xscale == self.yscale == "log":
+            raise ValueError("a reference with a slope needs two logarithmic axes")
 
 
 @dataclass(frozen=True)
@@ -72,7 +95,8 @@ class Figure:
 
     Attributes:
         name: the stem of its files.
-        panels: one or two. Two that differ only in how time runs share the y axis and the legend.
+        panels: one or two. Two that differ only in how x runs share the y axis and the legend;
+            two of which one's legend says all that the other's does share that.
         caption: for whoever prints the figure; kept inside the files.
     """
 

@@ -1,0 +1,122 @@
+"""What a comparison shows, in numbers and in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..analysis import crossings, fitted_order, largest_rate
+from ..trajectory import Trajectory
+from .record import RATE
+
+_EDGE = 0.9  # of 2 / sharpness: from here on a learning rate counts as at the edge of stability
+_FLOOR = 10  # times rtol: drifts below that are hardly told from the flow's own error
+
+
+def numbers(record: Trajectory, drift_limit: float) -> dict[str, Any]:
+    """The headline numbers.
+
+    Returns:
+        ``time``, the last at which the most descents were still there; ``order`` and, where it
+        was solved, ``modified_order`` of the drift at that time as ``[value, low, high]``;
+        ``drift_limit`` and ``largest_rate``, the largest learning rate whose relative drift
+        stays within it at all times: none of 0 distance count.
+    """
+    row = last_row(record)
+    found: dict[str, Any] = {"time": float(record.time[row]) if len(record.time) else 0.0}
+    rates = record.coords[RATE]
+    for name in ("drift", "modified_drift"):
+        if name in record and len(record.time):
+            order = fitted_order(rates, record[name][row])
+            found[name.replace("drift", "order")] = [order.value, order.low, order.high]
+    found |= {
+        "drift_limit": drift_limit,
+        "largest_rate": largest_rate(rates, worst(record["relative_drift"]), drift_limit),
+    }
+    return found
+
+
+def last_row(record: Trajectory) -> int:
+    """The last time at which as many descents as at any time but the start were still there."""
+    there = np.isfinite(record["drift"]).sum(axis=1)
+    return int(np.flatnonzero(there == there[1:].max(initial=0)).max(initial=0))
+
+
+def worst(relative_drift: np.ndarray) -> np.ndarray:
+    """The largest relative drift of each descent; NaN of one that did not come to the end."""
+    if not len(relative_drift):
+        return np.full(relative_drift.shape[1], np.nan)
+    known = np.where(np.isnan(relative_drift), -np.inf, relative_drift).max(axis=0)
+    return np.where(np.isnan(relative_drift[-1]) | (known < 0), np.nan, known)
+
+
+def findings(
+    record: Trajectory,
+    descents: Sequence[Trajectory],
+    plain: Sequence[bool],
+    sharpness: float,
+    rtol: float,
+) -> tuple[str, ...]:
+    """What the comparison shows, a line each.
+
+    Args:
+        record: the comparison, with its `numbers` as attributes.
+        descents: the descents.
+        plain: whether they are plain descent, of which alone 2/eta is the limit.
+        sharpness: at the start.
+        rtol: the flow's tolerance.
+    """
+    said: list[str] = []
+    for j, (rate, descent) in enumerate(zip(record.coords[RATE], descents, strict=True)):
+        name = f"learning rate {rate:g}"
+        limit = 2 / rate
+        if plain[j] and _EDGE * limit <= sharpness <= limit:
+            said.append(
+                f"{name} starts at the edge of stability: sharpness {sharpness:.4g} "
+                f"against 2/eta = {limit:.4g}"
+            )
+        elif plain[j] and sharpness > limit:
+            said.append(
+                f"{name} starts above the edge of stability: sharpness {sharpness:.4g} "
+                f"against 2/eta = {limit:.4g}"
+            )
+        if plain[j]:
+            for time, direction in crossings(
+                descent.times("sharpness"), descent["sharpness"], limit
+            ):
+                way = "above" if direction > 0 else "below"
+                said.append(
+                    f"{name}: the sharpness of the descent goes {way} 2/eta = {limit:.4g} "
+                    f"at t = {time:.4g}"
+                )
+        if descent.stats["diverged"]:
+            said.append(f"{name} diverged after t = {descent.final_time:.6g}")
+    said += _orders(record)
+    final = record["relative_drift"][last_row(record)] if len(record.time) else np.empty(0)
+    close = final[np.isfinite(final) & (final < _FLOOR * rtol)]
+    if close.size:
+        said.append(
+            f"the smallest relative drift, {close.min():.2g}, is below {_FLOOR} x rtol: "
+            f"to tell it from the flow's own error, tighten rtol = {rtol:g}"
+        )
+    return tuple(said)
+
+
+def _orders(record: Trajectory) -> list[str]:
+    said = []
+    for key, what in (("order", "flow"), ("modified_order", "modified flow")):
+        value, low, high = record.attrs.get(key, (np.nan,) * 3)
+        if np.isfinite(value):
+            between = f" ({low:.3f} to {high:.3f})" if np.isfinite(low) else ""
+            said.append(
+                f"at t = {record.attrs['time']:.6g} the drift from the {what} grows with the "
+                f"learning rate to the power {value:.3f}{between}"
+            )
+    limit, largest = record.attrs["drift_limit"], record.attrs["largest_rate"]
+    if largest is None:
+        said.append(f"no learning rate stays within a relative drift of {limit:g}")
+    else:
+        said.append(f"within a relative drift of {limit:g} up to learning rate {largest:.4g}")
+    return said
