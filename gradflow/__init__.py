@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import analysis as analysis
+    from . import invariants as invariants
     from . import plotting as plotting
     from . import solvers as solvers
     from . import spectra as spectra
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 # Imported when first asked for, so that `gradflow --help` does not wait for JAX.
-_ROOMS = ("analysis", "plotting", "solvers", "spectra", "tasks")
+_ROOMS = ("analysis", "invariants", "plotting", "solvers", "spectra", "tasks")
 _HOMES = {
     "FAILURES": "flow",
     "RESULTS": "flow",

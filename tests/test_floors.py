@@ -8,7 +8,7 @@ FLOORS = (
     {"_linalg", "_spec", "_spectral", "_yaml", "trajectory"},
     {"problem", "save_times", "solvers", "analysis", "storage"},
     {"fields", "observables", "plotting"},
-    {"spectra"},
+    {"spectra", "invariants"},
     {"flow", "tasks"},
     {"config"},
     {"experiment", "_console", "doctor"},
