@@ -185,6 +185,7 @@ def recorded(
     problem: Problem,
     extra: Sequence[Observable] | Mapping[str, Callable[[Any, Any, Any], Array]] = (),
     asked: Sequence[Observable] = (),
+    automatic: Sequence[Observable] = (),
 ) -> tuple[Observable, ...]:
     """All that a run of `problem` records: the common quantities, the problem's own, and others.
 
@@ -192,6 +193,8 @@ def recorded(
         problem: what is solved.
         extra: observables, or plain functions ``(t, params, data)`` by name.
         asked: further observables.
+        automatic: those that nobody asked for, each left out where its name, or that of an axis
+            of its, is taken.
 
     Returns:
         The observables, every name once.
@@ -218,7 +221,13 @@ def recorded(
             names.add(name)
         if observable.cost is not None:
             observable.cost(problem)  # raises where it cannot be had
-    return every
+    taken = names.union(*map(_axis_names, every))
+    free = (o for o in automatic if taken.isdisjoint({o.name, *_axis_names(o)}))
+    return (*every, *free)
+
+
+def _axis_names(observable: Observable) -> set[str]:
+    return {axis for part in observable.variables for axis, _ in part.axes}
 
 
 class Splits(Protocol):

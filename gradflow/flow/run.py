@@ -14,6 +14,7 @@ from jaxtyping import Array
 from pydantic import ValidationError
 
 from ..analysis import energy_residual
+from ..invariants import automatic
 from ..observables import Observable, as_variables, recorded
 from ..problem import Problem
 from ..save_times import SaveTimes
@@ -102,8 +103,9 @@ def solve(
             ``stats["legs"]`` says which ran from when to when.
         field: a name in `gradflow.fields.FIELDS`; a problem given as a vector field follows that.
         observables: recorded beside the loss, the gradient norm, the distance travelled, the
-            energy dissipated and the problem's own: `Observable` objects, or functions
-            ``(t, params, data)`` by name.
+            energy dissipated, the problem's own and, where the model has layers that the flow
+            keeps in balance, `gradflow.invariants.balancedness`: `Observable` objects, or
+            functions ``(t, params, data)`` by name.
         save: when to record: `Linear`, `Logarithmic` or `Explicit`.
         save_each: other save times for single observables, by name.
         spectrum: what to record of the Hessian, in one word; `gradflow.spectra` has the
@@ -127,7 +129,8 @@ def solve(
     )  # fmt: skip
     check_tolerance(rtol, problem.dtype)
     asked = spectrum.build(problem) if spectrum is not None else ()
-    planned = plan(problem, spec, solver, recorded(problem, observables, asked))
+    every = recorded(problem, observables, asked, automatic(problem))
+    planned = plan(problem, spec, solver, every)
     # Full precision in matrix products, which accelerators otherwise round to fewer digits
     # than any tolerance asks for.
     with jax.default_matmul_precision("highest"):
