@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import analysis as analysis
     from . import fields as fields
+    from . import invariants as invariants
     from . import plotting as plotting
     from . import solvers as solvers
     from . import spectra as spectra
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 # Imported when first asked for, so that `gradflow --help` does not wait for JAX.
-_ROOMS = ("analysis", "fields", "plotting", "solvers", "spectra", "tasks")
+_ROOMS = ("analysis", "fields", "invariants", "plotting", "solvers", "spectra", "tasks")
 _HOMES = {
     "Comparison": "comparison",
     "compare": "comparison",

@@ -123,6 +123,8 @@ def summarise(task: Task, trajectory: Trajectory) -> dict[str, Any]:
     """The headline numbers; a key whose part has nothing to say is absent."""
     residual = trajectory.get("energy_residual", np.empty(0))
     residual = np.abs(residual[np.isfinite(residual)])
+    drift = trajectory.get("balancedness", np.empty(0))
+    drift = drift[np.isfinite(drift)]
     summary: dict[str, Any] = {
         "flow": {
             "t1": trajectory.final_time,
@@ -133,6 +135,7 @@ def summarise(task: Task, trajectory: Trajectory) -> dict[str, Any]:
         "phases": task.phases(trajectory),
         "invariants": {
             **({"energy_identity": residual.max()} if len(residual) else {}),
+            **({"balancedness": drift.max()} if len(drift) else {}),
             **task.invariants(trajectory),
         },
     }

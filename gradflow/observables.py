@@ -176,7 +176,8 @@ LOSS = Observable("loss", _loss, label="loss")
 GRAD_NORM = Observable("grad_norm", _grad_norm, label="gradient norm")
 DISTANCE = Observable("distance", _distance, label="distance travelled")
 DISSIPATED = Observable("dissipated", _dissipated, label="integral of squared gradient norm")
-ENERGY = Observable("energy", _energy, label="energy")  # of a field that dissipates no plain loss
+# Of a field that dissipates something else than the loss.
+ENERGY = Observable("flow_energy", _energy, label="energy of the flow")
 COMMON = (LOSS, GRAD_NORM, DISTANCE, DISSIPATED)  # of every run of a problem with a loss
 
 
@@ -194,6 +195,7 @@ def recorded(
     problem: Problem,
     extra: Sequence[Observable] | Mapping[str, Callable[[Any, Any, Any], Array]] = (),
     asked: Sequence[Observable] = (),
+    automatic: Sequence[Observable] = (),
 ) -> tuple[Observable, ...]:
     """All that a run of `problem` records: the common quantities, the problem's own, and others.
 
@@ -201,6 +203,8 @@ def recorded(
         problem: what is solved.
         extra: observables, or plain functions ``(t, params, data)`` by name.
         asked: further observables.
+        automatic: those that nobody asked for, each left out where its name, or that of an axis
+            of its, is taken.
 
     Returns:
         The observables, every name once.
@@ -227,4 +231,10 @@ def recorded(
             names.add(name)
         if observable.cost is not None:
             observable.cost(problem)  # raises where it cannot be had
-    return every
+    taken = names.union(*map(_axis_names, every))
+    free = (o for o in automatic if taken.isdisjoint({o.name, *_axis_names(o)}))
+    return (*every, *free)
+
+
+def _axis_names(observable: Observable) -> set[str]:
+    return {axis for part in observable.variables for axis, _ in part.axes}

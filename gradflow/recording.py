@@ -154,7 +154,10 @@ def series(
         coords |= labels
         costs += [len(at) * o.cost(problem) for o in group.observables if o.cost is not None]
     if "dissipated" in variables:
-        energy, dissipated = variables.get("energy", variables["loss"]), variables["dissipated"]
+        energy, dissipated = (
+            variables.get("flow_energy", variables["loss"]),
+            variables["dissipated"],
+        )
         at = coords[energy.dims[0]]
         if energy.dims == dissipated.dims and at.size and at[0] == 0:
             variables["energy_residual"] = Variable(

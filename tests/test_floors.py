@@ -9,7 +9,7 @@ FLOORS = (
     {"problem", "save_times", "solvers", "analysis", "storage"},
     {"fields", "observables", "plotting"},
     {"recording"},
-    {"spectra"},
+    {"spectra", "invariants"},
     {"descent", "flow", "tasks"},
     {"comparison"},
     {"config"},

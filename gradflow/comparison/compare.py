@@ -158,9 +158,7 @@ class _Lockstep:
         modified: Callable[[float], FieldSpec] | None,
     ):
         self._problem, self._spec, self._solver, self._modified = problem, spec, solver, modified
-        what = observed(problem, spec, observables)
-        if "sharpness" not in [part.name for o in what for part in o.variables]:
-            what = (*what, spectra.sharpness())
+        what = observed(problem, spec, observables, (spectra.sharpness(),))
         self._ends = ends
         rates, most = [rate for rate, _ in ends], [count for _, count in ends]
         groups = grouped(spec.save, spec.save_each, what)

@@ -9,6 +9,7 @@ from typing import Any
 import optax
 from jaxtyping import Array, Key
 
+from ..invariants import automatic
 from ..observables import DISSIPATED, Observable, recorded
 from ..problem import Problem
 from ..progress import Progress, Watch
@@ -78,7 +79,8 @@ def descend(
     """
     rate, count = whole_steps(learning_rate, t1, steps)
     asked = spectrum.build(problem) if spectrum is not None else ()
-    what = tuple(o for o in recorded(problem, observables, asked) if o is not DISSIPATED)
+    what = recorded(problem, observables, asked, automatic(problem))
+    what = tuple(o for o in what if o is not DISSIPATED)
     groups = grouped(save or Logarithmic(), save_each or {}, what)
     end = rate * count if t1 is None else t1
     run = DescentRun(problem, optimiser, rate, count, groups, end, batch_size, key)

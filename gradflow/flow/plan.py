@@ -13,6 +13,7 @@ from jaxtyping import Array, PyTree
 
 from .._linalg import tree_norm
 from ..fields import GRADIENT, AbstractField, GradientFlow, OwnField
+from ..invariants import automatic
 from ..observables import ENERGY, Event, Observable, recorded
 from ..problem import Problem
 from ..recording import Group, Recorder, StackedRecorder, grouped
@@ -64,11 +65,12 @@ def observed(
     problem: Problem,
     spec: FlowSpec,
     extra: Sequence[Observable] | Mapping[str, Callable[[Any, Any, Any], Array]],
+    unasked: tuple[Observable, ...] = (),
 ) -> tuple[Observable, ...]:
     """All that a run records; see `gradflow.observables.recorded`."""
     asked = spec.spectrum.build(problem) if spec.spectrum is not None else ()
     energy = (ENERGY,) if spec.field != GRADIENT else ()
-    return recorded(problem, extra, (*energy, *asked))
+    return recorded(problem, extra, (*energy, *asked), (*unasked, *automatic(problem)))
 
 
 def plan(

@@ -57,8 +57,9 @@ def solve(
         field: ``"gradient"``, or one of `gradflow.fields`, e.g. ``Modified(learning_rate=0.01)``.
             A problem that was given as a vector field follows that.
         observables: recorded beside the loss, the gradient norm, the distance travelled, the
-            energy dissipated and the problem's own: `Observable` objects, or functions
-            ``(t, params, data)`` by name.
+            energy dissipated, the problem's own and, where the model has layers that the flow
+            keeps in balance, `gradflow.invariants.balancedness`: `Observable` objects, or
+            functions ``(t, params, data)`` by name.
         save: when to record: `Linear`, `Logarithmic` or `Explicit`.
         save_each: other save times for single observables, by name.
         spectrum: what to record of the Hessian, in one word; `gradflow.spectra` has the

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from ...invariants import SAVE, gram_change, relative_drift
 from ...observables import Event, Observable, Snapshot
-from ...save_times import Logarithmic
 from .data import CLASSES, SPECIAL, WORDS, Samples
 from .model import Transformer, margins, sample_loss
 
@@ -60,31 +60,17 @@ def _response_order(s: Snapshot) -> Array:
     return jnp.minimum(-g3 - jnp.maximum(g1, g2), g1 + g2 + g3)
 
 
-def _moved(now: Float[Array, "k m"], then: Float[Array, "k m"]) -> Float[Array, "m m"]:
-    """now^T now - then^T then, written such that little cancels: (X + X^T) / 2."""
-    x = (now - then).T @ (now + then)
-    return (x + x.T) / 2
-
-
-def _drift(one: Array, other: Array) -> Array:
-    """|one - other| relative to what each of the two moved: 0 where they move together."""
-    moved = jnp.linalg.norm(one) + jnp.linalg.norm(other)
-    return jnp.linalg.norm(one - other) / jnp.maximum(moved, jnp.finfo(moved.dtype).tiny)
-
-
 def _balance_mlp(s: Snapshot) -> Array:
     now, then = s.params, s.initial
-    return _drift(_moved(now.w, then.w), _moved(now.w_v.T, then.w_v.T))
+    return relative_drift(gram_change(now.w, then.w), gram_change(now.w_v.T, then.w_v.T))
 
 
 def _balance_attention(s: Snapshot) -> Array:
     now, then = s.params, s.initial
-    return _drift(_moved(now.w_k.T, then.w_k.T), _moved(now.w_q.T, then.w_q.T))
+    return relative_drift(gram_change(now.w_k.T, then.w_k.T), gram_change(now.w_q.T, then.w_q.T))
 
 
 _CLASS = (("class", CLASSES),)
-# Products of whole matrices: each costs more than a step.
-_FEW = Logarithmic(count=20)
 OBSERVABLES = (
     Observable("class_loss", _class_loss, _CLASS, "training loss"),
     Observable("class_gradient", _class_gradient, _CLASS, "sum of g over the class"),
@@ -103,12 +89,12 @@ OBSERVABLES = (
         "value correlation",
     ),
     Observable("response", _response, (("word", WORDS),), "MLP response"),
-    Observable("balance_mlp", _balance_mlp, label="drift of W^T W - W_V W_V^T", save=_FEW),
+    Observable("balance_mlp", _balance_mlp, label="drift of W^T W - W_V W_V^T", save=SAVE),
     Observable(
         "balance_attention",
         _balance_attention,
         label="drift of W_K W_K^T - W_Q W_Q^T",
-        save=_FEW,
+        save=SAVE,
     ),
 )
 EVENTS = (Event("min_margin", _min_margin), Event("response_order", _response_order))
