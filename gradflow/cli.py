@@ -7,6 +7,9 @@ import shlex
 import signal
 import sys
 import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -80,8 +83,8 @@ def solve(
     from .storage import StorageError
 
     try:
-        with _Interrupt() as interrupted, Display(quiet) as display:
-            trajectory = experiment.run(
+        with _Interrupt() as interrupted, Display(quiet) as display, _warnings_as_lines():
+            outcome = experiment.run(
                 loaded,
                 directory,
                 overwrite=overwrite,
@@ -93,6 +96,9 @@ def solve(
         if output:
             _fail(str(Fault("--output", 1, 1, "", str(error))))
         _fail(str(fault(config, overrides, "output", str(error))))
+    except experiment.UnfitError as error:
+        _fail(str(fault(config, overrides, error.key, str(error))))
+    trajectory = outcome.flow
     click.echo(str(directory))
     if trajectory.result in FAILURES:
         _fail(
@@ -100,7 +106,7 @@ def solve(
             "what was computed is kept",
             NUMERICS_FAILED,
         )
-    if trajectory.result == "cancelled":
+    if outcome.cancelled:
         _fail(
             f"interrupted at t = {trajectory.final_time:.6g}; what was computed is kept",
             INTERRUPTED,
@@ -109,6 +115,8 @@ def solve(
         _fail("interrupted when all was computed; the run is whole", INTERRUPTED)
     if not quiet:
         _say(_headline(loaded, trajectory))
+        for line in outcome.comparison.findings if outcome.comparison is not None else ():
+            _say(line)
 
 
 @main.command()
@@ -188,6 +196,14 @@ def _headline(config: Config, trajectory: Trajectory) -> str:
         said.append(f"{name} not reached" if when is None else f"{name} = {when:.4g}")
     said.append(f"{stats['wall_seconds']:.2f} s after {stats['compile_seconds']:.2f} s compiling")
     return ", ".join(said)
+
+
+@contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    """What the library warns of, a line each and not where in its code."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_: _say(f"warning: {message}")
+        yield
 
 
 class _Interrupt:

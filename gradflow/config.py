@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 
 from ._spec import Spec
 from ._yaml import Fault, Mark, Node, quote, read, shorten, show_path, write
+from .comparison import Descents
 from .flow import FlowSpec, check_tolerance
 from .observables import COMMON
 from .tasks import TaskSpec
@@ -60,7 +61,8 @@ class Config(Spec):
         seed: the seed of everything random, data and initial parameters alike.
         precision: the dtype of parameters, data and time.
         output: the directory of the run; null for one named after the configuration file.
-        figures: whether the figures of the task are drawn.
+        figures: whether the figures are drawn.
+        descent: descents by finite steps in lockstep with the flow; null for none.
     """
 
     problem: TaskSpec
@@ -70,6 +72,7 @@ class Config(Spec):
     precision: Literal["float64", "float32"] = "float64"
     output: str | None = None
     figures: bool = True
+    descent: Descents | None = None
 
     @field_validator("output")
     @classmethod
@@ -85,6 +88,15 @@ class Config(Spec):
             check_tolerance(self.flow.rtol, self.precision)
         except ValueError as error:
             faults.append((("flow", "rtol"), str(error)))
+        for rate in self.descent.learning_rates if self.descent is not None else ():
+            if rate > self.flow.t1:
+                faults.append(
+                    (
+                        ("descent", "learning_rates"),
+                        f"the learning rate {rate:g} is larger than flow.t1 = {self.flow.t1:g}, "
+                        "so that not one step fits; allowed: at most flow.t1",
+                    )
+                )
         names = [observable.name for observable in (*COMMON, *self.problem.observables)]
         names += self.flow.spectrum.names if self.flow.spectrum is not None else ()
         for name in self.flow.save_each:

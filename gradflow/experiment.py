@@ -9,20 +9,47 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import numpy as np
 
-from . import flow, plotting, spectra, storage
+from . import comparison, flow, plotting, spectra, storage
 from .config import Config, dump
 from .config import load as load_config
+from .problem import Problem
 from .progress import Progress
 from .tasks import Task
 from .trajectory import Trajectory
 
 _PACKAGES = ("gradflow", "jax", "jaxlib", "diffrax", "equinox", "optax", "numpy", "xarray")
+
+
+class UnfitError(Exception):
+    """A part of the configuration that is right by itself and does not suit the problem.
+
+    Attributes:
+        key: of the configuration.
+    """
+
+    def __init__(self, key: str, message: str):
+        self.key = key
+        super().__init__(message)
+
+
+class Outcome(NamedTuple):
+    """What came of a run: the flow's trajectory, and the comparison if there were descents."""
+
+    flow: Trajectory
+    comparison: comparison.Comparison | None
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether it was cut short from outside."""
+        compared = self.comparison
+        runs = (self.flow, *(compared.descents if compared is not None else ()))
+        return any(run.result == "cancelled" for run in runs)
 
 
 def run(
@@ -33,7 +60,7 @@ def run(
     command: str = "",
     progress: Callable[[Progress], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
-) -> Trajectory:
+) -> Outcome:
     """Do what `config` says and keep everything in `directory`.
 
     Whatever ends the run, the directory holds all that was computed until then.
@@ -47,15 +74,22 @@ def run(
         cancelled: as in `gradflow.solve`.
 
     Returns:
-        The flow's trajectory.
+        The flow's trajectory, and the comparison if there were descents.
 
     Raises:
+        UnfitError: what the configuration asks for cannot be had of this problem; nothing was
+            written.
         StorageError: the directory cannot be used; nothing was written.
         OSError: a file cannot be written.
         MemoryError: the problem is too large.
     """
     # First of all, because a problem that cannot be built should leave nothing behind.
     problem = config.problem.build(jax.random.key(config.seed))
+    if config.descent is not None:
+        try:
+            config.descent.check(problem)
+        except (TypeError, ValueError) as error:
+            raise UnfitError("descent", str(error)) from None
     manifest = _manifest(config, command, datetime.now(UTC))
     storage.create(directory, manifest, overwrite)
     storage.write(directory / storage.CONFIG, dump(config).encode())
@@ -64,24 +98,49 @@ def run(
     warmer = threading.Thread(target=_import_ahead, args=(config.figures,), daemon=True)
     warmer.start()
     try:
-        trajectory = flow.solve(
-            problem, **_arguments(config), progress=progress, cancelled=cancelled
-        )
+        outcome = _compute(config, problem, progress=progress, cancelled=cancelled)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         raise MemoryError(str(error).splitlines()[0]) from None
     warmer.join()
 
-    storage.write_trajectory(directory / storage.FLOW, trajectory)
-    storage.write_arrays(directory / storage.FINAL, _named_arrays(trajectory.final_params))
-    summary = summarise(config.problem, trajectory)
+    storage.write_trajectory(directory / storage.FLOW, outcome.flow)
+    storage.write_arrays(directory / storage.FINAL, _named_arrays(outcome.flow.final_params))
+    compared = outcome.comparison
+    if compared is not None:
+        for i, descent in enumerate(compared.descents):
+            storage.write_trajectory(directory / storage.DESCENT.format(i), descent)
+        storage.write_trajectory(directory / storage.COMPARISON, compared.record)
+    summary = summarise(config.problem, outcome.flow, compared)
     storage.write_json(directory / storage.SUMMARY, summary)
     if config.figures:
-        draw(config.problem, trajectory, directory)
+        record = None if compared is None else compared.record
+        draw(config.problem, outcome.flow, record, directory)
     manifest["ended"] = datetime.now(UTC).isoformat(timespec="seconds")
     storage.write_json(directory / storage.MANIFEST, manifest)
-    return trajectory
+    return outcome
+
+
+def _compute(config: Config, problem: Problem, **watch: Any) -> Outcome:
+    """The runs themselves."""
+    arguments = {name: getattr(config.flow, name) for name in type(config.flow).model_fields}
+    descent = config.descent
+    if descent is None:
+        return Outcome(flow.solve(problem, **arguments, **watch), None)
+    compared = comparison.compare(
+        problem,
+        descent.learning_rates,
+        optimiser=descent.build(),
+        modified=descent.modified_field(),
+        drift_limit=descent.drift_limit,
+        batch_size=descent.batch_size,
+        # Another one than the problem was built from.
+        key=jax.random.fold_in(jax.random.key(config.seed), 1),
+        **arguments,
+        **watch,
+    )
+    return Outcome(compared.flow, compared)
 
 
 def replot(directory: Path) -> list[Path]:
@@ -98,11 +157,16 @@ def replot(directory: Path) -> list[Path]:
     stored = storage.load(directory)
     if "flow" not in stored.trajectories:
         raise storage.StorageError(f"{directory} has no {storage.FLOW} to draw")
-    return draw(load_config(stored.config).problem, stored.flow, directory)
+    task = load_config(stored.config).problem
+    return draw(task, stored.flow, stored.comparison, directory)
 
 
-def draw(task: Task, trajectory: Trajectory, directory: Path) -> list[Path]:
-    """The task's figures and, where it was recorded, the spectrum's, as PNG and PDF.
+def draw(
+    task: Task, trajectory: Trajectory, compared: Trajectory | None, directory: Path
+) -> list[Path]:
+    """The figures of the task, of the spectrum and of the comparison, as PNG and PDF.
+
+    Those for which nothing was recorded are left out.
 
     Returns:
         The files written.
@@ -110,16 +174,22 @@ def draw(task: Task, trajectory: Trajectory, directory: Path) -> list[Path]:
     folder = directory / storage.FIGURES
     folder.mkdir(exist_ok=True)
     phases = task.phases(trajectory)
+    shown = [(figure, trajectory) for figure in (*task.figures, *spectra.FIGURES)]
+    if compared is not None:
+        conserved = (*task.invariants(trajectory), "balancedness")
+        shown += [(figure, compared) for figure in comparison.figures(compared, conserved)]
     written = []
-    for figure in (*task.figures, *spectra.FIGURES):
-        for kind, content in plotting.render(figure, trajectory, phases).items():
+    for figure, record in shown:
+        for kind, content in plotting.render(figure, record, phases).items():
             path = folder / f"{figure.name}.{kind}"
             storage.write(path, content)
             written.append(path)
     return written
 
 
-def summarise(task: Task, trajectory: Trajectory) -> dict[str, Any]:
+def summarise(
+    task: Task, trajectory: Trajectory, compared: comparison.Comparison | None = None
+) -> dict[str, Any]:
     """The headline numbers; a key whose part has nothing to say is absent."""
     residual = trajectory.get("energy_residual", np.empty(0))
     residual = np.abs(residual[np.isfinite(residual)])
@@ -139,12 +209,9 @@ def summarise(task: Task, trajectory: Trajectory) -> dict[str, Any]:
             **task.invariants(trajectory),
         },
     }
+    if compared is not None:
+        summary |= {"descent": comparison.summary(compared), "comparison": compared.record.attrs}
     return {key: part for key, part in summary.items() if part}
-
-
-def _arguments(config: Config) -> dict[str, Any]:
-    """The fields of the flow's spec, as `solve` takes them."""
-    return {name: getattr(config.flow, name) for name in type(config.flow).model_fields}
 
 
 def _named_arrays(params: Any) -> dict[str, np.ndarray]:

@@ -52,8 +52,8 @@ class Run(Protocol):
         """Go on for a moment, at most as far as `until`."""
         ...
 
-    def cancel(self) -> None:
-        """End it here."""
+    def end(self, result: str) -> None:
+        """End it here, unless it has ended."""
         ...
 
     def progress(self) -> Progress:
@@ -80,4 +80,4 @@ class Watch:
             if self.progress is not None:
                 self.progress(run.progress())
             if run.result is None and self.cancelled is not None and self.cancelled():
-                run.cancel()
+                run.end("cancelled")

@@ -22,6 +22,8 @@ CONFIG = "config.yaml"
 SUMMARY = "summary.json"
 FLOW = "flow.nc"
 FINAL = "flow-final.npz"
+DESCENT = "descent-{}.nc"  # by the place of its learning rate in the configuration
+COMPARISON = "comparison.nc"
 FIGURES = "figures"
 # What a run consists of beside its manifest.
 _FILES = (CONFIG, SUMMARY, "*.nc", FINAL, f"{FIGURES}/*.png", f"{FIGURES}/*.pdf")
@@ -51,6 +53,17 @@ class Run:
     def flow(self) -> Trajectory:
         """The flow's trajectory."""
         return self.trajectories["flow"]
+
+    @property
+    def descents(self) -> tuple[Trajectory, ...]:
+        """The descents' trajectories, in the order of the learning rates."""
+        stems = (Path(DESCENT.format(i)).stem for i in range(len(self.trajectories)))
+        return tuple(self.trajectories[stem] for stem in stems if stem in self.trajectories)
+
+    @property
+    def comparison(self) -> Trajectory | None:
+        """The comparison of descents with the flow, if there were any."""
+        return self.trajectories.get(Path(COMPARISON).stem)
 
     @property
     def config(self) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import diffrax
 import numpy as np
@@ -14,7 +14,7 @@ from jaxtyping import Array, Key
 from .. import spectra
 from .._linalg import Separation, separation
 from ..descent import DescentRun, Optimiser, initial_sharpness, whole_steps
-from ..fields import FieldSpec
+from ..fields import GRADIENT, FieldSpec
 from ..flow import Certificate, FlowRun, FlowSpec, Stop, check_tolerance, checked, observed
 from ..flow.spec import NEVER, SAVE
 from ..observables import DISSIPATED, ENERGY, Observable
@@ -68,6 +68,7 @@ def compare(
     drift_limit: float = 0.01,
     rtol: float = 1e-4,
     solver: str | diffrax.AbstractSolver = "auto",
+    field: Literal["gradient"] | FieldSpec = GRADIENT,
     observables: Sequence[Observable] | Mapping[str, Callable[[Any, Any, Any], Array]] = (),
     save: SaveTimes = SAVE,
     save_each: Mapping[str, SaveTimes] | None = None,
@@ -96,8 +97,8 @@ def compare(
             ``lambda rate: gf.fields.Modified(learning_rate=rate)`` for plain descent. Each is
             solved too, and the drift from it recorded.
         drift_limit: a relative drift; the largest learning rate that stays within it is sought.
-        rtol, solver, observables, save, save_each, spectrum, stop, max_steps, certify: of the
-            flow, as in `gradflow.solve`. The sharpness is recorded at twenty times in any case.
+        rtol, solver, field, observables, save, save_each, spectrum, stop, max_steps, certify:
+            of the flow, as in `gradflow.solve`. The sharpness is recorded at twenty times in any case.
             Where the flow stops early, so do the descents.
         batch_size, key: of the descents, as in `gradflow.descend`.
         progress: called now and then with how far the run is that is being advanced.
@@ -115,7 +116,7 @@ def compare(
         StabilityWarning: a learning rate of plain descent is above 2 / sharpness at the start.
     """
     spec = checked(
-        t1=t1, rtol=rtol, solver=solver, save=save, save_each=dict(save_each or {}),
+        t1=t1, rtol=rtol, solver=solver, field=field, save=save, save_each=dict(save_each or {}),
         spectrum=spectrum, stop=stop, max_steps=max_steps, certify=certify,
     )  # fmt: skip
     check_tolerance(rtol, problem.dtype)
@@ -207,43 +208,50 @@ class _Lockstep:
 
     def go(self, watch: Watch) -> None:
         """Run all to the end, or to where the flow or whoever watches ends it."""
-        nominal = self._main.flow if self._certificate is not None else np.empty(0)
-        seen = 0
-        for i in range(len(self._main.times)):
+        nominal = list(self._main.flow) if self._certificate is not None else []
+        for steps, matched in zip(self._main.steps, self._main.matched, strict=True):
             row: list[Any] = [(None, None)] * len(self._rates)
-            for j in np.argsort(self._main.matched[i], kind="stable"):
-                time = self._main.matched[i, j]
-                while seen < len(nominal) and nominal[seen] <= time:
-                    seen = self._certify(nominal, seen, watch)
-                watch.reach(self._flow, time)
-                row[j] = self._measure(self._rates[j], int(self._main.steps[i, j]), time, watch)
-            self._rows.append(row)
-            if self._ended():
+            for j in np.argsort(matched, kind="stable"):
+                while nominal and nominal[0] <= matched[j]:
+                    self._certify(nominal.pop(0), watch)
+                row[j] = self._measure(self._rates[j], int(steps[j]), matched[j], watch)
+            if self._over(matched.min()):
                 break
-        while seen < len(nominal) and not self._ended():
-            seen = self._certify(nominal, seen, watch)
-        if not self._ended():
-            watch.reach(self._flow)
-        for rate in self._rates:
-            if rate.descent.result is None:
-                rate.descent.cancel()
-        self._flow.cancel()
+            self._rows.append(row)
+        while nominal and not self._over(nominal[0]):
+            self._certify(nominal.pop(0), watch)
+        self._finish(watch)
 
-    def _certify(self, times: np.ndarray, i: int, watch: Watch) -> int:
+    def _certify(self, time: float, watch: Watch) -> None:
         assert self._certificate is not None
-        watch.reach(self._flow, times[i])
-        self._certificate.look(self._flow, times[i], watch)
-        return i + 1
+        watch.reach(self._flow, time)
+        self._certificate.look(self._flow, time, watch)
 
-    def _ended(self) -> bool:
-        """Whether the flow has ended, or anything was cancelled."""
-        runs = [r.descent for r in self._rates] + [r.modified for r in self._rates if r.modified]
-        return self._flow.result is not None or any(r.result == "cancelled" for r in runs)
+    def _over(self, time: float) -> bool:
+        """Whether the flow ended before `time`, or anything was cancelled."""
+        early = self._flow.result is not None and self._flow.time < time
+        return early or any(run.result == "cancelled" for run in self._runs())
+
+    def _runs(self) -> list[FlowRun | DescentRun]:
+        pairs = [(rate.descent, rate.modified) for rate in self._rates]
+        return [self._flow, *(run for pair in pairs for run in pair if run is not None)]
+
+    def _finish(self, watch: Watch) -> None:
+        """What is left after the last time of comparison: less than a step of the largest rate."""
+        if not self._over(0.0):
+            watch.reach(self._flow)
+            for rate in self._rates:
+                if self._flow.result != "end_time":
+                    rate.descent.end("flow_ended")
+                watch.reach(rate.descent, rate.descent.steps)
+        for run in self._runs():
+            run.end("cancelled")
 
     def _measure(
         self, rate: _Rate, step: int, time: float, watch: Watch
     ) -> tuple[Separation | None, Separation | None]:
         """How far the descent is from the flow and its modified flow; ``None`` if one ended."""
+        watch.reach(self._flow, time)
         watch.reach(rate.descent, step)
         if rate.descent.step != step or rate.descent.result in ("diverged", "not_finite"):
             return None, None
@@ -256,6 +264,9 @@ class _Lockstep:
             found.append(None if there is None else separation(params, there, origin))
         return found[0], found[1]
 
+    def _stable(self, learning_rate: float, rate: _Rate) -> bool:
+        return not rate.plain or learning_rate * self._sharpness <= 2
+
     def comparison(self, watch: Watch, drift_limit: float) -> Comparison:
         """What came of it."""
         if self._certificate is not None:
@@ -264,9 +275,12 @@ class _Lockstep:
             flow = self._flow.trajectory()
         descents = tuple(rate.descent.trajectory() for rate in self._rates)
         rates = [rate for rate, _ in self._ends]
-        record = assemble(rates, self._lattices, self._rows, flow, descents, {})
+        # Where descent is unstable from the start on, there is no power of the rate to be found.
+        stable = [r for r, each in zip(rates, self._rates, strict=True) if self._stable(r, each)]
+        record = assemble(rates, self._lattices, self._rows, flow, descents, stable)
         record.attrs.update(numbers(record, drift_limit), sharpness=self._sharpness)
         plain = [rate.plain for rate in self._rates]
         told = findings(record, descents, plain, self._sharpness, self._spec.rtol)
+        record.attrs["findings"] = told
         nominal = {axis: each.nominal for axis, each in self._lattices.items()}
         return Comparison(flow.at_times(nominal), descents, record, told)

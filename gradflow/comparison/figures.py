@@ -16,6 +16,7 @@ from ..analysis import fitted_order
 from ..plotting import Figure, Line, Panel, Reference
 from ..plotting.figures import Series
 from ..trajectory import Trajectory
+from .record import FITTED
 
 _RATE = "learning_rate"
 # How many times the flow's largest value, or the distance that the flow has travelled, a descent
@@ -89,7 +90,8 @@ def _drift_order(comparison: Trajectory) -> Figure | None:
         if np.count_nonzero(shown) < 2:
             continue
         rates, drift = comparison.coords[_RATE][shown], drift[shown]
-        label = f"{what}: order {_interval(rates, drift)}"
+        kept = np.isin(rates, comparison.attrs.get(FITTED, rates))
+        label = f"{what}: order {_interval(rates[kept], drift[kept])}"
         colour, dash = ("blue", "dashed") if slope == 1 else ("vermillion", "dotted")
         points.append(Line(_always((rates, drift)), label=label, colour=colour, points=True))
         # Through the middle of them, so that one that is off does not pull it away.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import jax
 import numpy as np
@@ -14,6 +13,7 @@ from ..trajectory import TIME, Trajectory, Variable
 from .lattice import Lattice
 
 RATE = "learning_rate"
+FITTED = "fitted_rates"  # the attribute of a comparison that has the rates of its fits
 # Of one time of comparison, for every rate: apart from the flow, and from its modified flow.
 Row = Sequence[tuple[Separation | None, Separation | None]]
 _AXES = (TIME, RATE)
@@ -25,7 +25,7 @@ def assemble(
     rows: Sequence[Row],
     flow: Trajectory,
     descents: Sequence[Trajectory],
-    attrs: dict[str, Any],
+    fitted: Sequence[float],
 ) -> Trajectory:
     """The comparison.
 
@@ -35,14 +35,14 @@ def assemble(
         rows: how far the runs were apart at those of the axis ``time``, as far as they came.
         flow: with all the rows that `Lattice.flow` asks for, as far as it came.
         descents: one for each rate.
-        attrs: to be kept with it.
+        fitted: the rates that orders are fitted over.
 
     Returns:
         Over the axes ``time`` and ``learning_rate``, NaN where a descent had ended: ``drift``,
         |params - flow's|; ``relative_drift``, the same divided by the distance that the flow has
         travelled; ``cosine`` of the angle between the two displacements; ``modified_drift`` and
         ``modified_relative_drift`` from the modified flow. Over ``time``: ``drift_order``, fitted
-        over the rates, and the ends of its 95 % confidence interval, ``drift_order_low`` and
+        over the rates in the attribute ``fitted_rates``, and the ends of its 95 % confidence interval, ``drift_order_low`` and
         ``_high``; likewise ``modified_drift_order``. For every observable X of flow and descents,
         over its own time axis: X of the descents, and ``X_difference`` from the flow. For every
         time axis ``matched_<axis>``, the times at which the two were compared.
@@ -50,7 +50,7 @@ def assemble(
     main = lattices[TIME]
     done = len(rows)
     coords: dict[str, np.ndarray] = {RATE: np.asarray(rates, float)}
-    variables = _drifts(np.asarray(rates, float), jax.device_get(rows))
+    variables = _drifts(np.asarray(rates, float), jax.device_get(rows), fitted)
     for axis, lattice in lattices.items():
         count = done if axis == TIME else len(lattice.times)
         coords[axis] = lattice.times[:count]
@@ -67,11 +67,13 @@ def assemble(
         final_time=float(main.times[done - 1]) if done else 0.0,
         stats={},
         result=flow.result,
-        attrs=attrs,
+        attrs={FITTED: list(fitted)},
     )
 
 
-def _drifts(rates: np.ndarray, rows: Sequence[Row]) -> dict[str, Variable]:
+def _drifts(rates: np.ndarray, rows: Sequence[Row], fitted: Sequence[float]) -> dict[str, Variable]:
+    kept = np.isin(rates, fitted)
+
     def table(which: int, name: str) -> np.ndarray:
         values = [
             [np.nan if pair[which] is None else getattr(pair[which], name) for pair in row]
@@ -90,7 +92,9 @@ def _drifts(rates: np.ndarray, rows: Sequence[Row]) -> dict[str, Variable]:
         found[f"{prefix}relative_drift"] = Variable(relative, _AXES, f"drift from the {what}")
         if not which:
             found["cosine"] = Variable(table(0, "cosine"), _AXES, "cosine of the displacements")
-        orders = np.array([fitted_order(rates, row)[:3] for row in drift]).reshape(-1, 3)
+        orders = np.array([fitted_order(rates[kept], row[kept])[:3] for row in drift]).reshape(
+            -1, 3
+        )
         for column, part in enumerate(("", "_low", "_high")):
             name = f"{prefix}drift_order{part}"
             found[name] = Variable(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..analysis import crossings, fitted_order, largest_rate
+from ..analysis import crossings, largest_rate
 from ..trajectory import Trajectory
-from .record import RATE
+from .record import FITTED, RATE
+
+if TYPE_CHECKING:
+    from .compare import Comparison
 
 _EDGE = 0.9  # of 2 / sharpness: from here on a learning rate counts as at the edge of stability
 _FLOOR = 10  # times rtol: drifts below that are hardly told from the flow's own error
@@ -29,12 +32,42 @@ def numbers(record: Trajectory, drift_limit: float) -> dict[str, Any]:
     rates = record.coords[RATE]
     for name in ("drift", "modified_drift"):
         if name in record and len(record.time):
-            order = fitted_order(rates, record[name][row])
-            found[name.replace("drift", "order")] = [order.value, order.low, order.high]
+            parts = (f"{name}_order", f"{name}_order_low", f"{name}_order_high")
+            order = [float(record[part][row]) for part in parts]
+            found[name.replace("drift", "order")] = order
     found |= {
         "drift_limit": drift_limit,
         "largest_rate": largest_rate(rates, worst(record["relative_drift"]), drift_limit),
     }
+    return found
+
+
+def summary(comparison: Comparison) -> list[dict[str, Any]]:
+    """The headline numbers of every descent.
+
+    Returns:
+        For each ``max_drift``, the largest distance from the flow at any time, and
+        ``relative_drift``, at the last time at which it was still there the distance divided by
+        that which the flow had travelled; both null where it never was.
+    """
+    found = []
+    for j, descent in enumerate(comparison.descents):
+        drift, relative = comparison["drift"][:, j], comparison["relative_drift"][:, j]
+        known = np.isfinite(relative)
+        loss = descent["loss"]
+        found.append(
+            {
+                "learning_rate": descent.stats["learning_rate"],
+                "steps": descent.stats["steps"],
+                "loss": loss[-1] if len(loss) else None,
+                "gradient_evaluations": descent.stats["gradient_evaluations"],
+                "wall_seconds": descent.stats["wall_seconds"],
+                "max_drift": drift[known].max() if known.any() else None,
+                "relative_drift": relative[known][-1] if known.any() else None,
+                "diverged": descent.stats["diverged"],
+                "result": descent.result,
+            }
+        )
     return found
 
 
@@ -110,9 +143,10 @@ def _orders(record: Trajectory) -> list[str]:
         value, low, high = record.attrs.get(key, (np.nan,) * 3)
         if np.isfinite(value):
             between = f" ({low:.3f} to {high:.3f})" if np.isfinite(low) else ""
+            rates = record.attrs[FITTED]
             said.append(
                 f"at t = {record.attrs['time']:.6g} the drift from the {what} grows with the "
-                f"learning rate to the power {value:.3f}{between}"
+                f"learning rate, up to {max(rates):g}, to the power {value:.3f}{between}"
             )
     limit, largest = record.attrs["drift_limit"], record.attrs["largest_rate"]
     if largest is None:

@@ -8,10 +8,13 @@ from difflib import get_close_matches
 from functools import cache, partial
 from typing import Annotated, Any
 
+import jax
 from pydantic import Field, field_validator, model_validator
 
 from .._spec import Spec
+from ..descent import Descent
 from ..fields import FieldSpec, HeavyBall, Modified, Nesterov
+from ..problem import Problem
 
 Rate = Annotated[float, Field(gt=0)]
 
@@ -75,6 +78,15 @@ class Descents(Spec):
                 "full batch and the optimiser sgd, with a momentum below 1 or without, else false"
             )
         return self
+
+    def check(self, problem: Problem) -> None:
+        """Whether there can be such descents of `problem`.
+
+        Raises:
+            ValueError, TypeError: why not.
+        """
+        key = jax.random.key(0)
+        Descent.of(problem, self.build(), self.learning_rates[0], self.batch_size, key)
 
     def build(self) -> Callable[[Any], Any]:
         """From a learning rate to the optimiser."""

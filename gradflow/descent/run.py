@@ -6,7 +6,6 @@ import math
 import time as clock
 from typing import Any
 
-import equinox as eqx
 import jax
 import numpy as np
 from jaxtyping import Array, Key, PyTree
@@ -17,7 +16,6 @@ from ..progress import Progress
 from ..recording import Group, series
 from ..trajectory import TIME, Trajectory, Variable
 from . import stability, stepping
-from .batches import Batches
 from .rows import Rows
 from .stepping import Carry, Descent, Optimiser
 
@@ -58,20 +56,10 @@ class DescentRun:
         batch_size: int | None = None,
         key: Key[Array, ""] | None = None,
     ):
-        if not problem.has_loss:
-            raise TypeError("descent needs a loss, and this problem is a vector field")
-        if batch_size is not None and key is None:
-            raise ValueError("batch_size needs a key to draw by; pass key=jax.random.key(0)")
         self.learning_rate, self.steps = learning_rate, steps
         self.result: str | None = None
         self._problem = problem
-        self._descent = Descent(
-            problem.bare(),
-            optimiser,
-            jax.device_put(np.asarray(learning_rate, problem.dtype)),
-            None if batch_size is None else Batches.of(problem, batch_size),
-            key,
-        )
+        self._descent = Descent.of(problem, optimiser, learning_rate, batch_size, key)
         self._wall_seconds, self._spent, self._looked, self._chunk = 0.0, 0, 0, 8
         began = clock.perf_counter()
         with jax.default_matmul_precision(PRECISION):
@@ -85,15 +73,7 @@ class DescentRun:
 
     def _begin(self) -> Carry:
         descent, problem = self._descent, self._problem
-        try:
-            carry = stepping.start(descent, problem.params)
-            eqx.filter_eval_shape(stepping.one_step, descent, problem.data, carry)
-        except (TypeError, ValueError, KeyError) as error:
-            said = str(error).strip().splitlines()
-            raise TypeError(
-                "the optimiser cannot take a step with what it is given, gradients, parameters "
-                f"and the value of the loss: {said[0] if said else type(error).__name__}"
-            ) from None
+        carry = stepping.start(descent, problem.params)
         return stepping.advance(descent, problem.data, carry.step, carry)  # only compiles
 
     @property
@@ -195,10 +175,10 @@ class DescentRun:
         if not np.isfinite(float(tree_norm(self._carry.params))):
             self._carry = safe
 
-    def cancel(self) -> None:
-        """End it here."""
+    def end(self, result: str) -> None:
+        """End it here, unless it has ended."""
         if self.result is None:
-            self.result = "cancelled"
+            self.result = result
 
     def progress(self) -> Progress:
         """How far it is, for whoever watches."""

@@ -8,6 +8,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
@@ -35,6 +36,39 @@ class Descent(eqx.Module):
     learning_rate: Float[Array, ""]
     batches: Batches | None
     key: Key[Array, ""] | None
+
+    @classmethod
+    def of(
+        cls,
+        problem: Problem,
+        optimiser: Optimiser,
+        learning_rate: float,
+        batch_size: int | None,
+        key: Key[Array, ""] | None,
+    ) -> Descent:
+        """What `descend` was told.
+
+        Raises:
+            TypeError: the problem has no loss, or the optimiser needs what it is not given.
+            ValueError: there can be no such batches, or they lack a key.
+        """
+        if not problem.has_loss:
+            raise TypeError("descent needs a loss, and this problem is a vector field")
+        if batch_size is not None and key is None:
+            raise ValueError("batch_size needs a key to draw by; pass key=jax.random.key(0)")
+        batches = None if batch_size is None else Batches.of(problem, batch_size)
+        rate = jax.device_put(np.asarray(learning_rate, problem.dtype))
+        descent = cls(problem.bare(), optimiser, rate, batches, key)
+        try:
+            carry = eqx.filter_eval_shape(start, descent, problem.params)
+            eqx.filter_eval_shape(one_step, descent, problem.data, carry)
+        except (TypeError, ValueError, KeyError) as error:
+            said = str(error).strip().splitlines()
+            raise TypeError(
+                "the optimiser cannot take a step with what it is given, gradients, parameters "
+                f"and the value of the loss: {said[0] if said else type(error).__name__}"
+            ) from None
+        return descent
 
     def transformation(self) -> optax.GradientTransformationExtraArgs:
         """The optimiser at this learning rate; it is told the value of the loss too."""

@@ -80,7 +80,7 @@ class Certificate:
         trajectory = run.trajectory()
         if not self._times or self._times[-1] < trajectory.final_time:  # ended between save times
             self.look(run, trajectory.final_time, watch)
-        self._shadow.cancel()
+        self._shadow.end("cancelled")
         shadow = self._shadow.trajectory()
         lookup = dict(zip(self._times, jax.device_get(self._rows), strict=True))
         rows = [lookup.get(float(time)) for time in trajectory.time]

@@ -131,10 +131,10 @@ class FlowRun:
             state = self._legs.read_off(last, time)
         return self._plan.field.params(state)
 
-    def cancel(self) -> None:
-        """End it here."""
+    def end(self, result: str) -> None:
+        """End it here, unless it has ended."""
         if self.result is None:
-            self.result = "cancelled"
+            self.result = result
 
     def progress(self) -> Progress:
         """How far it is, for whoever watches."""

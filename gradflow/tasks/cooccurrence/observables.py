@@ -89,11 +89,11 @@ OBSERVABLES = (
         "value correlation",
     ),
     Observable("response", _response, (("word", WORDS),), "MLP response"),
-    Observable("balance_mlp", _balance_mlp, label="drift of W^T W - W_V W_V^T", save=SAVE),
+    Observable("balance_mlp", _balance_mlp, label=r"drift of $W^\top W - W_V W_V^\top$", save=SAVE),
     Observable(
         "balance_attention",
         _balance_attention,
-        label="drift of W_K W_K^T - W_Q W_Q^T",
+        label=r"drift of $W_K W_K^\top - W_Q W_Q^\top$",
         save=SAVE,
     ),
 )
