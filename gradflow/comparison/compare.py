@@ -98,8 +98,8 @@ def compare(
             solved too, and the drift from it recorded.
         drift_limit: a relative drift; the largest learning rate that stays within it is sought.
         rtol, solver, field, observables, save, save_each, spectrum, stop, max_steps, certify:
-            of the flow, as in `gradflow.solve`. The sharpness is recorded at twenty times in any case.
-            Where the flow stops early, so do the descents.
+            of the flow, as in `gradflow.solve`. The sharpness is recorded in any case, at twenty
+            times unless asked for otherwise. Where the flow stops early, so do the descents.
         batch_size, key: of the descents, as in `gradflow.descend`.
         progress: called now and then with how far the run is that is being advanced.
         cancelled: called now and then; everything ends when it returns true, and is kept.
@@ -159,6 +159,7 @@ class _Lockstep:
         modified: Callable[[float], FieldSpec] | None,
     ):
         self._problem, self._spec, self._solver, self._modified = problem, spec, solver, modified
+        asked = observed(problem, spec, observables)
         what = observed(problem, spec, observables, (spectra.sharpness(),))
         self._ends = ends
         rates, most = [rate for rate, _ in ends], [count for _, count in ends]
@@ -176,17 +177,20 @@ class _Lockstep:
         flow = {"save": explicit(self._main.flow), "save_each": every, "stop": spec.stop}
         self._flow_spec = spec.model_copy(update=flow)
         self._flow = FlowRun(problem, self._flow_spec, solver, what, keep_step=True)
-        self._certificate = Certificate(problem, self._flow_spec, what) if spec.certify else None
+        self._certificate = Certificate(problem, self._flow_spec, asked) if spec.certify else None
 
     def begin(self, optimiser: Optimiser, batch_size: int | None, key: Any) -> None:
         """Make the descents ready, and their modified flows."""
         groups = tuple(self._of_descents(group) for group in self._groups)
-        self._sharpness = initial_sharpness(self._problem)
-        self._rates = []
+        self._rates: list[_Rate] = []
+        self._sharpness = float("nan")
         for rate, count in self._ends:
             descent = DescentRun(
                 self._problem, optimiser, rate, count, groups, self._spec.t1, batch_size, key
             )
+            if not self._rates:
+                known = descent.recorded_at_start("sharpness")
+                self._sharpness = initial_sharpness(self._problem) if known is None else known
             plain = descent.check_rate(self._sharpness)
             self._rates.append(_Rate(descent, self._modified_run(rate), plain))
 

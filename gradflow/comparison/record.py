@@ -42,10 +42,11 @@ def assemble(
         |params - flow's|; ``relative_drift``, the same divided by the distance that the flow has
         travelled; ``cosine`` of the angle between the two displacements; ``modified_drift`` and
         ``modified_relative_drift`` from the modified flow. Over ``time``: ``drift_order``, fitted
-        over the rates in the attribute ``fitted_rates``, and the ends of its 95 % confidence interval, ``drift_order_low`` and
-        ``_high``; likewise ``modified_drift_order``. For every observable X of flow and descents,
-        over its own time axis: X of the descents, and ``X_difference`` from the flow. For every
-        time axis ``matched_<axis>``, the times at which the two were compared.
+        over the rates in the attribute ``fitted_rates``, and the ends of its 95 % confidence
+        interval, ``drift_order_low`` and ``_high``; likewise ``modified_drift_order``. For every
+        observable X of flow and descents, over its own time axis: X of the descents, and
+        ``X_difference`` from the flow. For every time axis ``matched_<axis>``, the times at which
+        the two were compared.
     """
     main = lattices[TIME]
     done = len(rows)
@@ -92,14 +93,11 @@ def _drifts(rates: np.ndarray, rows: Sequence[Row], fitted: Sequence[float]) -> 
         found[f"{prefix}relative_drift"] = Variable(relative, _AXES, f"drift from the {what}")
         if not which:
             found["cosine"] = Variable(table(0, "cosine"), _AXES, "cosine of the displacements")
-        orders = np.array([fitted_order(rates[kept], row[kept])[:3] for row in drift]).reshape(
-            -1, 3
-        )
+        orders = [fitted_order(rates[kept], row[kept])[:3] for row in drift]
         for column, part in enumerate(("", "_low", "_high")):
             name = f"{prefix}drift_order{part}"
-            found[name] = Variable(
-                orders[:, column], (TIME,), f"order of the drift from the {what}"
-            )
+            values = np.array([order[column] for order in orders])
+            found[name] = Variable(values, (TIME,), f"order of the drift from the {what}")
     return found
 
 

@@ -67,6 +67,17 @@ class Rows:
             return None
         return float(self._values[-1][names.index("loss")])
 
+    def at_start(self, name: str) -> float | None:
+        """A scalar at step 0, if it is recorded here."""
+        if self._steps[:1] != [0]:
+            return None
+        for observable, value in zip(self.group.observables, self._values[0], strict=True):
+            parts = value if observable.parts else (value,)
+            for part, one in zip(observable.variables, parts, strict=True):
+                if part.name == name and one.ndim == 0:
+                    return float(one)
+        return None
+
     def record(self, step: int, carry: Carry) -> bool:
         """One row more, unless parameters, loss or gradient are not finite: then false."""
         dtype = jax.tree.leaves(carry.params)[0].dtype

@@ -91,6 +91,11 @@ class DescentRun:
         """The parameters after them."""
         return self._carry.params
 
+    def recorded_at_start(self, name: str) -> float | None:
+        """A scalar that is recorded, at step 0; ``None`` where it is not."""
+        values = (rows.at_start(name) for rows in self._rows)
+        return next((value for value in values if value is not None), None)
+
     def check_rate(self, sharpness: float | None = None) -> bool:
         """Warn of steps that are too long for where it starts.
 

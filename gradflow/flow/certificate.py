@@ -34,7 +34,7 @@ class Certificate:
     Args:
         problem: what is solved.
         spec: of the run.
-        observables: what the run records, and its shadow too.
+        observables: what the shadow records too, of what the run does.
 
     Raises:
         ValueError: the state's dtype cannot hold a tolerance that is enough tighter.
@@ -49,7 +49,14 @@ class Certificate:
                 f"{_AT_LEAST} times tighter at least, and {least:.2g} is the least it can hold; "
                 f"raise rtol to {_AT_LEAST * least:.2g}, or use float64"
             )
-        tighter = {"rtol": rtol, "stop": NEVER, "max_steps": 2**31 - 1, "certify": False}
+        names = [o.name for o in observables]
+        tighter = {
+            "rtol": rtol,
+            "stop": NEVER,
+            "max_steps": 2**31 - 1,
+            "certify": False,
+            "save_each": {key: save for key, save in spec.save_each.items() if key in names},
+        }
         self._origin = problem.params
         self._shadow = FlowRun(
             problem, spec.model_copy(update=tighter), "auto", observables, keep_step=True
@@ -93,6 +100,8 @@ class Certificate:
             "relative_error": Variable(relative, (TIME,), "error relative to the distance"),
         }
         for name, variable in trajectory.variables.items():
+            if name not in shadow:
+                continue
             errors[f"{name}_error"] = _difference(name, variable, trajectory, shadow)
         stats: dict[str, Any] = {
             "error_estimate": _worst(relative),
