@@ -132,7 +132,7 @@ def compare(
         )
     together = _Lockstep(problem, spec, solver, observables, ends, modified)
     together.begin(optimiser, batch_size, key)
-    watch = Watch(progress, cancelled)
+    watch = Watch(progress and together.overall(progress), cancelled)
     together.go(watch)
     return together.comparison(watch, drift_limit)
 
@@ -209,6 +209,16 @@ class _Lockstep:
         update = {"field": self._modified(rate), "save": ends, "save_each": {}, "stop": NEVER}
         spec = self._spec.model_copy(update=update)
         return FlowRun(self._problem.without_events(), spec, "auto", (), keep_step=True)
+
+    def overall(self, progress: Callable[[Progress], None]) -> Callable[[Progress], None]:
+        """Reports of single runs, with the share of all descents' steps that lie behind."""
+        total = sum(count for _, count in self._ends)
+
+        def tell(report: Progress) -> None:
+            done = sum(rate.descent.step for rate in self._rates)
+            progress(replace(report, fraction=done / total))
+
+        return tell
 
     def go(self, watch: Watch) -> None:
         """Run all to the end, or to where the flow or whoever watches ends it."""

@@ -123,7 +123,7 @@ def _optimisers() -> dict[str, tuple[str, ...]]:
 
     found = {}
     for name, function in vars(optax).items():
-        if name.startswith("_") or not inspect.isfunction(function):
+        if name.startswith(("_", "scale_by_")) or not inspect.isfunction(function):
             continue
         parameters = list(inspect.signature(function).parameters)
         if parameters[:1] == ["learning_rate"]:
