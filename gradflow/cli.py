@@ -192,6 +192,8 @@ def _headline(config: Config, trajectory: Trajectory) -> str:
     if len(trajectory.get("loss", ())):
         said.append(f"loss {trajectory['loss'][-1]:.4g}")
     said.append(f"{stats['gradient_evaluations']} gradient evaluations with {stats['solver']}")
+    if (error := stats.get("error_estimate")) is not None:
+        said.append(f"error estimated at {error:.2g}")
     for name, when in config.problem.phases(trajectory).items():
         said.append(f"{name} not reached" if when is None else f"{name} = {when:.4g}")
     said.append(f"{stats['wall_seconds']:.2f} s after {stats['compile_seconds']:.2f} s compiling")

@@ -26,7 +26,7 @@ from ..spectra import Spectrum
 from ..trajectory import Trajectory
 from .lattice import explicit, lattice
 from .record import Row, assemble
-from .report import findings, numbers
+from .report import findings, numbers, stability
 from .spec import check_different
 
 
@@ -278,9 +278,6 @@ class _Lockstep:
             found.append(None if there is None else separation(params, there, origin))
         return found[0], found[1]
 
-    def _stable(self, learning_rate: float, rate: _Rate) -> bool:
-        return not rate.plain or learning_rate * self._sharpness <= 2
-
     def comparison(self, watch: Watch, drift_limit: float) -> Comparison:
         """What came of it."""
         if self._certificate is not None:
@@ -289,12 +286,17 @@ class _Lockstep:
             flow = self._flow.trajectory()
         descents = tuple(rate.descent.trajectory() for rate in self._rates)
         rates = [rate for rate, _ in self._ends]
-        # Where descent is unstable from the start on, there is no power of the rate to be found.
-        stable = [r for r, each in zip(rates, self._rates, strict=True) if self._stable(r, each)]
-        record = assemble(rates, self._lattices, self._rows, flow, descents, stable)
-        record.attrs.update(numbers(record, drift_limit), sharpness=self._sharpness)
         plain = [rate.plain for rate in self._rates]
-        told = findings(record, descents, plain, self._sharpness, self._spec.rtol)
+        # Where descent is unstable on the way, there is no power of the rate to be found.
+        most = float(np.nanmax(flow["sharpness"], initial=self._sharpness))
+        stable = [
+            r for r, is_plain in zip(rates, plain, strict=True) if not is_plain or r * most <= 2
+        ]
+        record = assemble(rates, self._lattices, self._rows, flow, descents, stable)
+        record.attrs["sharpness"] = self._sharpness
+        record.attrs["stability"] = stability(rates, plain, flow, descents)
+        record.attrs.update(numbers(record, drift_limit))
+        told = findings(record, descents, plain, self._spec.rtol)
         record.attrs["findings"] = told
         nominal = {axis: each.nominal for axis, each in self._lattices.items()}
         return Comparison(flow.at_times(nominal), descents, record, told)

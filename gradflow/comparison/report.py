@@ -85,22 +85,49 @@ def worst(relative_drift: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(relative_drift[-1]) | (known < 0), np.nan, known)
 
 
+def stability(
+    rates: Sequence[float],
+    plain: Sequence[bool],
+    flow: Trajectory,
+    descents: Sequence[Trajectory],
+) -> list[dict[str, Any]]:
+    """When the sharpness crosses 2/eta, of every rate of plain descent.
+
+    Args:
+        rates: the learning rates.
+        plain: whether their descents are plain, of which alone 2/eta is the limit.
+        flow: with its ``sharpness``.
+        descents: with theirs.
+
+    Returns:
+        A row for each crossing: ``learning_rate``, ``run`` (``"flow"`` or ``"descent"``),
+        ``limit`` 2/eta, ``time``, linear between the times recorded, and ``direction``, 1 where
+        the sharpness rises above the limit and -1 where it falls below.
+    """
+    found = []
+    for rate, is_plain, descent in zip(rates, plain, descents, strict=True):
+        for name, run in (("flow", flow), ("descent", descent)) if is_plain else ():
+            for time, way in crossings(run.times("sharpness"), run["sharpness"], 2 / rate):
+                row = {"learning_rate": rate, "run": name, "limit": 2 / rate}
+                found.append(row | {"time": float(time), "direction": int(way)})
+    return found
+
+
 def findings(
     record: Trajectory,
     descents: Sequence[Trajectory],
     plain: Sequence[bool],
-    sharpness: float,
     rtol: float,
 ) -> tuple[str, ...]:
     """What the comparison shows, a line each.
 
     Args:
-        record: the comparison, with its `numbers` as attributes.
+        record: the comparison, with its numbers as attributes.
         descents: the descents.
         plain: whether they are plain descent, of which alone 2/eta is the limit.
-        sharpness: at the start.
         rtol: the flow's tolerance.
     """
+    sharpness = record.attrs["sharpness"]
     said: list[str] = []
     for j, (rate, descent) in enumerate(zip(record.coords[RATE], descents, strict=True)):
         name = f"learning rate {rate:g}"
@@ -115,14 +142,12 @@ def findings(
                 f"{name} starts above the edge of stability: sharpness {sharpness:.4g} "
                 f"against 2/eta = {limit:.4g}"
             )
-        if plain[j]:
-            for time, direction in crossings(
-                descent.times("sharpness"), descent["sharpness"], limit
-            ):
-                way = "above" if direction > 0 else "below"
+        for row in record.attrs["stability"]:
+            if row["learning_rate"] == rate:
+                way = "above" if row["direction"] > 0 else "below"
                 said.append(
-                    f"{name}: the sharpness of the descent goes {way} 2/eta = {limit:.4g} "
-                    f"at t = {time:.4g}"
+                    f"{name}: the sharpness of the {row['run']} goes {way} 2/eta = {limit:.4g} "
+                    f"at t = {row['time']:.4g}"
                 )
         if descent.stats["diverged"]:
             said.append(f"{name} diverged after t = {descent.final_time:.6g}")
