@@ -203,7 +203,10 @@ def _headline(config: Config, trajectory: Trajectory) -> str:
 @contextmanager
 def _warnings_as_lines() -> Iterator[None]:
     """What the library warns of, a line each and not where in its code."""
+    from .descent import StabilityWarning
+
     with warnings.catch_warnings():
+        warnings.simplefilter("always", StabilityWarning)
         warnings.showwarning = lambda message, *_: _say(f"warning: {message}")
         yield
 

@@ -139,7 +139,9 @@ def test_a_part_that_has_nothing_to_say_is_absent(run, tmp_path):
 def test_from_python_with_progress_and_without_figures(tmp_path):
     reports = []
     config = load(QUICKSTART, (*SMALL, "figures=false"))
-    trajectory = experiment.run(config, tmp_path / "run", progress=reports.append)
+    outcome = experiment.run(config, tmp_path / "run", progress=reports.append)
+    assert outcome.comparison is None
+    trajectory = outcome.flow
     assert trajectory.final_params.w.shape == (4, 4)
     assert reports[-1].time == trajectory.final_time == reports[-1].t1 == 3
     assert reports[-1].gradient_evaluations == trajectory.stats["gradient_evaluations"]

@@ -54,15 +54,13 @@ def plain_step(descent: Descent, params: PyTree) -> float | None:
 @eqx.filter_jit
 def _ratios(descent: Descent, params: PyTree) -> tuple[Array, Array]:
     """The least and the largest of -step / gradient, over entries and over two steps."""
-    optimiser = descent.transformation()
-    memory, key, ratios = optimiser.init(params), jax.random.key(0), []
+    memory, key, ratios = descent.first_memory(params), jax.random.key(0), []
+    loss = jnp.ones_like(descent.learning_rate)
     for scale in (1.0, 3.0):
         gradient = jax.tree.map(
             lambda p, scale=scale: scale * jax.random.rademacher(key, p.shape, p.dtype), params
         )
-        change, memory = optimiser.update(
-            gradient, memory, params, value=jnp.ones_like(descent.learning_rate)
-        )
+        change, memory = descent.change(gradient, memory, params, loss)
         ratios += jax.tree.leaves(jax.tree.map(lambda u, g: (-u / g).ravel(), change, gradient))
     every = jnp.concatenate(ratios)
     return jnp.min(every), jnp.max(every)

@@ -19,6 +19,9 @@ from .batches import Batches
 # lambda. Of the second kind one program serves all learning rates.
 Optimiser = optax.GradientTransformation | Callable[[Any], optax.GradientTransformation]
 
+# Not all of optax promotes dtypes as strictly as a user may have JAX do.
+_PROMOTION = "standard"
+
 
 class Descent(eqx.Module):
     """What is iterated.
@@ -70,8 +73,19 @@ class Descent(eqx.Module):
             ) from None
         return descent
 
-    def transformation(self) -> optax.GradientTransformationExtraArgs:
-        """The optimiser at this learning rate; it is told the value of the loss too."""
+    def first_memory(self, params: PyTree) -> PyTree:
+        """The optimiser's own state before the first step."""
+        with jax.numpy_dtype_promotion(_PROMOTION):
+            return self._transformation().init(params)
+
+    def change(
+        self, gradient: PyTree, memory: PyTree, params: PyTree, loss: Float[Array, ""]
+    ) -> tuple[PyTree, PyTree]:
+        """The step that the optimiser takes, and its state after it."""
+        with jax.numpy_dtype_promotion(_PROMOTION):
+            return self._transformation().update(gradient, memory, params, value=loss)
+
+    def _transformation(self) -> optax.GradientTransformationExtraArgs:
         made = self.optimiser
         if not isinstance(made, optax.GradientTransformation):
             made = made(self.learning_rate)
@@ -106,7 +120,7 @@ def start(descent: Descent, params: PyTree) -> Carry:
     return Carry(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        memory=descent.transformation().init(params),
+        memory=descent.first_memory(params),
         finite=jnp.asarray(True),
     )
 
@@ -136,9 +150,7 @@ def one_step(descent: Descent, data: PyTree, carry: Carry) -> Carry:
     quarter of the time of a step at the sizes of small networks.
     """
     loss, gradient = jax.value_and_grad(descent.loss)(carry.params, data, carry.step)
-    change, memory = descent.transformation().update(
-        gradient, carry.memory, carry.params, value=loss
-    )
+    change, memory = descent.change(gradient, carry.memory, carry.params, loss)
     return Carry(
         step=carry.step + 1,
         params=optax.apply_updates(carry.params, change),
