@@ -304,6 +304,57 @@ MALFORMED = [
     override(
         "override inside", "flow.stop={los: 1}", "12: flow.stop.los: ", "did you mean 'loss'?"
     ),
+    # Fields and descents.
+    override("field", "flow.field=newton", "12: flow.field: ", "allowed: gradient, or a mapping"),
+    override(
+        "field without a rate",
+        "flow.field={kind: modified}",
+        "12: flow.field.learning_rate: ",
+        "missing key 'learning_rate'",
+    ),
+    override(
+        "field's momentum",
+        "flow.field={kind: nesterov, learning_rate: 0.1, momentum: 1}",
+        "59: flow.field.momentum: ",
+        "got 1; allowed: a finite number of at least 0 and below 1",
+    ),
+    override("no rates", "descent={}", "9: descent.learning_rates: ", "missing key"),
+    override(
+        "a rate of zero",
+        "descent={learning_rates: [0.1, 0]}",
+        "32: descent.learning_rates.1: ",
+        "got 0; allowed: a finite number above 0",
+    ),
+    override(
+        "a rate twice",
+        "descent={learning_rates: [0.1, 0.2, 0.1]}",
+        "26: descent.learning_rates: ",
+        "the learning rate 0.1 is there twice",
+    ),
+    override(
+        "a rate above t1",
+        "descent={learning_rates: [0.1, 2]}",
+        "26: descent.learning_rates: ",
+        "the learning rate 2 is larger than flow.t1 = 1",
+    ),
+    override(
+        "optimiser",
+        "descent={learning_rates: [0.1], optimiser: sdg}",
+        "44: descent.optimiser: ",
+        "got the text 'sdg'; did you mean 'sgd'? allowed: an optimiser of optax",
+    ),
+    override(
+        "option of an optimiser",
+        "descent={learning_rates: [0.1], options: {momentun: 0.9}}",
+        "9: descent: ",
+        "sgd has no option 'momentun'; did you mean 'momentum'?",
+    ),
+    override(
+        "modified flow of adam",
+        "descent={learning_rates: [0.1], optimiser: adam, modified: true}",
+        "9: descent: ",
+        "no modified flow is known of these descents; allowed: true for the full batch",
+    ),
     override("half of a union", "flow.save.count=9", "6: flow.save.kind: ", "missing key 'kind'"),
     Malformed(
         "through a list",
