@@ -22,10 +22,11 @@ from ..problem import Problem
 from ..progress import Watch
 from ..trajectory import TIME, Trajectory, Variable
 from .run import FlowRun
-from .spec import NEVER, FlowSpec, least_tolerance
+from .spec import FAILURES, NEVER, FlowSpec, least_tolerance
 
 _TIGHTER = 100
 _AT_LEAST = 3  # times tighter, or the difference says little
+_OWN = ("error", "relative_error")
 
 
 class Certificate:
@@ -49,7 +50,13 @@ class Certificate:
                 f"{_AT_LEAST} times tighter at least, and {least:.2g} is the least it can hold; "
                 f"raise rtol to {_AT_LEAST * least:.2g}, or use float64"
             )
-        names = [o.name for o in observables]
+        names = {name for o in observables for name in (o.name, *(p.name for p in o.variables))}
+        for name in sorted(names):
+            if name in _OWN or name.removesuffix("_error") in names - {name}:
+                raise ValueError(
+                    f"an observable is called {name!r}, as is an error that certify records; "
+                    "rename it"
+                )
         tighter = {
             "rtol": rtol,
             "stop": NEVER,
@@ -61,18 +68,16 @@ class Certificate:
         self._shadow = FlowRun(
             problem, spec.model_copy(update=tighter), "auto", observables, keep_step=True
         )
-        self._times: list[float] = []
-        self._rows: list[Separation | None] = []
+        self._rows: dict[float, Separation | None] = {}
 
     def look(self, run: FlowRun, time: float, watch: Watch) -> None:
         """Hold the run against its shadow at `time`, which it has reached; times must ascend."""
-        here = run.at(time)
+        here, time = run.at(time), run.rounded(time)
         if here is None:
             return
-        watch.reach(self._shadow, time)
+        watch.quietly.reach(self._shadow, time)
         there = self._shadow.at(time)
-        self._times.append(time)
-        self._rows.append(None if there is None else separation(here, there, self._origin))
+        self._rows[time] = None if there is None else separation(here, there, self._origin)
 
     def attach(self, run: FlowRun, watch: Watch) -> Trajectory:
         """The trajectory of the run, now that it has ended, with its errors.
@@ -81,30 +86,38 @@ class Certificate:
             The trajectory with variables `error`, |params - shadow's|, and `relative_error`, the
             same divided by the distance that the shadow has travelled, which is what `rtol`
             bounds; and beside each variable X an `X_error` of the same shape, its absolute error.
-            In its `stats`, `error_estimate` is the largest relative error recorded, and
-            `certification_evaluations` what the shadow took.
+            In its `stats`, `error_estimate` is the largest relative error at any of these times
+            and at the end, NaN if the shadow failed before that: its failure is the finding then.
+            `certification_evaluations` is what the shadow took.
         """
         trajectory = run.trajectory()
-        if not self._times or self._times[-1] < trajectory.final_time:  # ended between save times
-            self.look(run, trajectory.final_time, watch)
-        self._shadow.end("cancelled")
+        end = trajectory.final_time
+        if end not in self._rows:  # ended between save times
+            self.look(run, end, watch)
+        failed = self._shadow.result in FAILURES and self._shadow.time < end
+        self._shadow.cut(min(end, self._shadow.time))
         shadow = self._shadow.trajectory()
-        lookup = dict(zip(self._times, jax.device_get(self._rows), strict=True))
-        rows = [lookup.get(float(time)) for time in trajectory.time]
-        error = np.array([np.nan if row is None else row.distance for row in rows])
-        relative = np.array(
-            [np.nan if row is None or row.travelled == 0 else row.relative for row in rows]
-        )
+        found = {time: row for time, row in jax.device_get(self._rows).items() if row is not None}
+        relative = {time: row.relative for time, row in found.items() if row.travelled > 0}
+        here = trajectory.time.tolist()
         errors = {
-            "error": Variable(error, (TIME,), "error of the parameters"),
-            "relative_error": Variable(relative, (TIME,), "error relative to the distance"),
+            "error": Variable(
+                np.array([found[time].distance if time in found else np.nan for time in here]),
+                (TIME,),
+                "error of the parameters",
+            ),
+            "relative_error": Variable(
+                np.array([relative.get(time, np.nan) for time in here]),
+                (TIME,),
+                "error relative to the distance",
+            ),
         }
         for name, variable in trajectory.variables.items():
-            if name not in shadow:
-                continue
-            errors[f"{name}_error"] = _difference(name, variable, trajectory, shadow)
+            if name in shadow:
+                errors[f"{name}_error"] = _difference(name, variable, trajectory, shadow)
+        worst = max(map(float, relative.values()), default=np.nan)
         stats: dict[str, Any] = {
-            "error_estimate": _worst(relative),
+            "error_estimate": np.nan if failed else worst,
             "certification_evaluations": shadow.stats["gradient_evaluations"],
         }
         return trajectory.extended(errors, trajectory.stats | stats)
@@ -112,13 +125,11 @@ class Certificate:
 
 def _difference(name: str, variable: Variable, run: Trajectory, shadow: Trajectory) -> Variable:
     """Between the two at the times that both recorded; NaN at others."""
-    difference = np.full(variable.values.shape, np.nan, variable.values.dtype)
     _, mine, its = np.intersect1d(run.times(name), shadow.times(name), return_indices=True)
-    difference[mine] = np.abs(variable.values[mine] - shadow[name][its])
+    values, there = variable.values, shadow[name]
+    if not np.issubdtype(values.dtype, np.inexact):  # counts, or whether something holds
+        values, there = values.astype(float), there.astype(float)
+    difference = np.full(values.shape, np.nan, np.abs(values[:0]).dtype)
+    difference[mine] = np.abs(values[mine] - there[its])
     label = f"error of {variable.label or name}"
     return Variable(difference, variable.dims, label, variable.units)
-
-
-def _worst(values: np.ndarray) -> float:
-    known = values[np.isfinite(values)]
-    return float(known.max()) if known.size else float("nan")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time as clock
+from dataclasses import replace
 from typing import Any
 
 import diffrax
@@ -19,7 +20,7 @@ from ..solvers import stepping
 from ..solvers.watching import MAX_CROSSINGS
 from ..trajectory import Trajectory
 from .legs import Legs
-from .plan import plan
+from .plan import array, plan
 from .spec import FlowSpec
 
 _OUTCOMES = {
@@ -83,7 +84,7 @@ class FlowRun:
 
     def passed(self, until: float) -> bool:
         """Whether it is at `until`, or has ended."""
-        return self.result is not None or self.time >= self._round(until)
+        return self.result is not None or self.time >= self.rounded(until)
 
     def advance(self, until: float = np.inf) -> None:
         """Go on for a moment, at most as far as the first step that reaches `until`."""
@@ -112,7 +113,7 @@ class FlowRun:
     def _tried(self) -> int:
         return int(self._carry.accepted) + int(self._carry.rejected)
 
-    def _round(self, time: float) -> float:
+    def rounded(self, time: float) -> float:
         """A time as the run's own dtype has it."""
         return float(np.asarray(time, self._problem.dtype))
 
@@ -121,7 +122,7 @@ class FlowRun:
 
         Only times in the last step can be read: those asked for must ascend.
         """
-        time, last = self._round(time), self._carry.last
+        time, last = self.rounded(time), self._carry.last
         assert last is not None, "the plan keeps no steps"
         if time > self.time:
             return None
@@ -135,6 +136,23 @@ class FlowRun:
         """End it here, unless it has ended."""
         if self.result is None:
             self.result = result
+
+    def cut(self, time: float) -> None:
+        """End it at `time`, in its last step, and forget what it recorded after that."""
+        time = self.rounded(time)
+        if time < self.time:
+            carry, last = self._carry, self._carry.last
+            assert last is not None, "the plan keeps no steps"
+            kept = [np.sum(np.asarray(r.times) <= time) for r in carry.records]
+            records = tuple(
+                replace(r, filled=array(n, np.int32))
+                for r, n in zip(carry.records, kept, strict=True)
+            )
+            state = self._legs.read_off(last, time)
+            t = array(time, self._problem.dtype)
+            self._carry = replace(carry, t=t, state=state, records=records)
+            self.result = None
+        self.end("cancelled")
 
     def progress(self) -> Progress:
         """How far it is, for whoever watches."""
