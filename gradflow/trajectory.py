@@ -13,6 +13,28 @@ if TYPE_CHECKING:
     import xarray
 
 TIME = "time"
+SAME = 1e-12  # times that differ by less than this share of theirs differ by rounding only
+
+
+def nearest_rows(times: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where times were recorded, which float32 may have rounded.
+
+    Args:
+        times: ascending, shape ``(n,)``.
+        wanted: shape ``(k,)``.
+
+    Returns:
+        The row whose time is nearest to each of those wanted, and whether it is that time.
+    """
+    wanted = np.asarray(wanted, float)
+    if not len(times):
+        return np.zeros(len(wanted), int), np.zeros(len(wanted), bool)
+    after = np.clip(np.searchsorted(times, wanted), 1, max(len(times) - 1, 1))
+    before = after - 1
+    after = np.minimum(after, len(times) - 1)
+    row = np.where(wanted - times[before] <= times[after] - wanted, before, after)
+    rounded = times[row] == wanted.astype(np.float32)
+    return row, rounded | (np.abs(times[row] - wanted) <= SAME * np.abs(wanted))
 
 
 @dataclass(frozen=True)
@@ -106,11 +128,15 @@ class Trajectory(Mapping[str, np.ndarray]):
         return replace(self, variables=self.variables | dict(variables), stats=stats)
 
     def at_times(self, times: Mapping[str, np.ndarray]) -> Trajectory:
-        """Only the rows at the given times, by time axis, and the one where the run ended."""
-        keep = {
-            axis: np.isin(self.coords[axis], [*wanted, self.final_time])
-            for axis, wanted in times.items()
-        }
+        """Only the rows at the given times, by time axis: those of a run that records no others.
+
+        Where it ended before the last of them, the row of its end is kept too.
+        """
+        keep = {}
+        for axis, wanted in times.items():
+            rows, known = nearest_rows(self.coords[axis], wanted)
+            keep[axis] = np.isin(np.arange(len(self.coords[axis])), rows[known])
+            keep[axis][-1:] |= not np.all(known)
         return replace(
             self,
             variables={

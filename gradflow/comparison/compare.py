@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -25,9 +26,12 @@ from ..save_times import SaveTimes
 from ..spectra import Spectrum
 from ..trajectory import Trajectory
 from .lattice import explicit, lattice
-from .record import Row, assemble
+from .record import Row, assemble, check_names
 from .report import findings, numbers, stability
 from .spec import check_different
+
+# The share of a sharpness that its residual may be: the error of the value goes with its square.
+_WELL_KNOWN = 0.03
 
 
 @dataclass(frozen=True)
@@ -161,13 +165,17 @@ class _Lockstep:
         self._problem, self._spec, self._solver, self._modified = problem, spec, solver, modified
         asked = observed(problem, spec, observables)
         what = observed(problem, spec, observables, (spectra.sharpness(),))
+        check_names(what)
+        # Another quantity of that name may be a user's; beside ours is its residual.
+        parts = {part.name for o in what for part in o.variables}
+        self._own_sharpness = "sharpness_residual" in parts
         self._ends = ends
         rates, most = [rate for rate, _ in ends], [count for _, count in ends]
         groups = grouped(spec.save, spec.save_each, what)
         self._groups = groups
         self._lattices = {g.axis: lattice(g.save, spec.t1, rates, most) for g in groups}
         self._main = self._lattices[groups[0].axis]
-        self._rows: list[Row] = []
+        self._rows: Sequence[Row] = []
         # The flow records all groups at the times of all descents too.
         every = {
             o.name: explicit(self._lattices[group.axis].flow)
@@ -189,16 +197,23 @@ class _Lockstep:
                 self._problem, optimiser, rate, count, groups, self._spec.t1, batch_size, key
             )
             if not self._rates:
-                known = descent.recorded_at_start("sharpness")
-                self._sharpness = initial_sharpness(self._problem) if known is None else known
+                self._sharpness = self._sharpness_at_start(descent)
             plain = descent.check_rate(self._sharpness)
             self._rates.append(_Rate(descent, self._modified_run(rate), plain))
+
+    def _sharpness_at_start(self, descent: DescentRun) -> float:
+        """As it is recorded, if that is so and if it is well known there."""
+        names = ("sharpness", "sharpness_residual")
+        value, residual = map(descent.recorded_at_start, names)
+        if value is None or residual is None or not residual <= _WELL_KNOWN * value:
+            return initial_sharpness(self._problem)
+        return value
 
     def _of_descents(self, group: Group) -> Group:
         kept = tuple(o for o in group.observables if o is not DISSIPATED and o is not ENERGY)
         return replace(
             group,
-            save=explicit(np.minimum(self._lattices[group.axis].times, self._spec.t1)),
+            save=explicit(self._lattices[group.axis].times),
             observables=kept,
         )
 
@@ -222,18 +237,22 @@ class _Lockstep:
 
     def go(self, watch: Watch) -> None:
         """Run all to the end, or to where the flow or whoever watches ends it."""
-        nominal = list(self._main.flow) if self._certificate is not None else []
-        for steps, matched in zip(self._main.steps, self._main.matched, strict=True):
-            row: list[Any] = [(None, None)] * len(self._rates)
-            for j in np.argsort(matched, kind="stable"):
-                while nominal and nominal[0] <= matched[j]:
-                    self._certify(nominal.pop(0), watch)
-                row[j] = self._measure(self._rates[j], int(steps[j]), matched[j], watch)
-            if self._over(matched.min()):
+        steps, matched = self._main.steps, self._main.matched
+        to_certify = deque(self._main.flow if self._certificate is not None else ())
+        rows: list[list[Any]] = [[(None, None)] * len(self._rates) for _ in matched]
+        # In the order of their times, which near the end need not be that of the rows.
+        for place in np.argsort(matched, axis=None, kind="stable").tolist():
+            i, j = divmod(place, len(self._rates))
+            time = float(matched[i, j])
+            while to_certify and to_certify[0] <= time:
+                self._certify(to_certify.popleft(), watch)
+            rows[i][j] = self._measure(self._rates[j], int(steps[i, j]), time, watch)
+            if self._over(time):
+                rows = rows[:i]
                 break
-            self._rows.append(row)
-        while nominal and not self._over(nominal[0]):
-            self._certify(nominal.pop(0), watch)
+        self._rows = rows
+        while to_certify and not self._over(to_certify[0]):
+            self._certify(to_certify.popleft(), watch)
         self._finish(watch)
 
     def _certify(self, time: float, watch: Watch) -> None:
@@ -243,7 +262,8 @@ class _Lockstep:
 
     def _over(self, time: float) -> bool:
         """Whether the flow ended before `time`, or anything was cancelled."""
-        early = self._flow.result is not None and self._flow.time < time
+        flow = self._flow
+        early = flow.result is not None and flow.time < flow.rounded(time)
         return early or any(run.result == "cancelled" for run in self._runs())
 
     def _runs(self) -> list[FlowRun | DescentRun]:
@@ -255,9 +275,11 @@ class _Lockstep:
         if not self._over(0.0):
             watch.reach(self._flow)
             for rate in self._rates:
-                if self._flow.result != "end_time":
+                if self._flow.result == "end_time":
+                    watch.reach(rate.descent, rate.descent.steps)
+                else:
+                    watch.reach(rate.descent, self._flow.time // rate.descent.learning_rate)
                     rate.descent.end("flow_ended")
-                watch.reach(rate.descent, rate.descent.steps)
         for run in self._runs():
             run.end("cancelled")
 
@@ -266,6 +288,8 @@ class _Lockstep:
     ) -> tuple[Separation | None, Separation | None]:
         """How far the descent is from the flow and its modified flow; ``None`` if one ended."""
         watch.reach(self._flow, time)
+        if self._over(time):
+            return None, None
         watch.reach(rate.descent, step)
         if rate.descent.step != step or rate.descent.result in ("diverged", "not_finite"):
             return None, None
@@ -288,13 +312,15 @@ class _Lockstep:
         rates = [rate for rate, _ in self._ends]
         plain = [rate.plain for rate in self._rates]
         # Where descent is unstable on the way, there is no power of the rate to be found.
-        most = float(np.nanmax(flow["sharpness"], initial=self._sharpness))
+        recorded = flow["sharpness"] if self._own_sharpness else np.empty(0)
+        most = float(np.nanmax(recorded, initial=self._sharpness))
         stable = [
             r for r, is_plain in zip(rates, plain, strict=True) if not is_plain or r * most <= 2
         ]
         record = assemble(rates, self._lattices, self._rows, flow, descents, stable)
         record.attrs["sharpness"] = self._sharpness
-        record.attrs["stability"] = stability(rates, plain, flow, descents)
+        looked = [is_plain and self._own_sharpness for is_plain in plain]
+        record.attrs["stability"] = stability(rates, looked, flow, descents)
         record.attrs.update(numbers(record, drift_limit))
         told = findings(record, descents, plain, self._spec.rtol)
         record.attrs["findings"] = told

@@ -115,7 +115,7 @@ def _drift_order(comparison: Trajectory) -> Figure | None:
 
 
 def _edge_of_stability(comparison: Trajectory) -> Figure | None:
-    if "sharpness_difference" not in comparison:
+    if "sharpness_difference" not in comparison or comparison["sharpness"].ndim > 2:
         return None
     flow = _flow(comparison, "sharpness")
     descents = _descents(comparison, "sharpness", _BEYOND * _largest(flow))

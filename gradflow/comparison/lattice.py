@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..save_times import Explicit, SaveTimes
+from ..trajectory import SAME, nearest_rows
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,8 @@ class Lattice:
     A descent is where it is only after whole steps. So the save times asked for are moved to the
     nearest multiples of the largest learning rate, and these are the times of comparison: every
     rate that divides the largest is there exactly. Another rate is compared at its own nearest
-    step, and the flow is read at that step's time: `matched` says when, nothing is interpolated.
+    step, the last one up to the end where that lies beyond it, and the flow is read at that
+    step's time: `matched` says when, nothing is interpolated.
 
     Attributes:
         nominal: the save times asked for, shape ``(n,)``; what the flow's own record keeps.
@@ -33,10 +35,6 @@ class Lattice:
     matched: np.ndarray
     flow: np.ndarray
 
-    def of_flow(self, wanted: np.ndarray) -> np.ndarray:
-        """The indices in `flow` of times that it holds."""
-        return np.argmin(np.abs(self.flow - np.asarray(wanted)[..., None]), axis=-1)
-
 
 def lattice(save: SaveTimes, t1: float, rates: Sequence[float], most: Sequence[int]) -> Lattice:
     """The times of comparison for the save times asked for.
@@ -50,14 +48,16 @@ def lattice(save: SaveTimes, t1: float, rates: Sequence[float], most: Sequence[i
     nominal = save.build(t1)
     largest = int(np.argmax(rates))
     steps = np.unique(np.minimum(np.rint(nominal / rates[largest]), most[largest]))
-    times = steps * rates[largest]
+    times = np.minimum(steps * rates[largest], t1)
     every = np.minimum(np.rint(times[:, None] / np.asarray(rates)), np.asarray(most))
     every[:, largest] = steps
     matched = np.minimum(every * np.asarray(rates), t1)
     # The same time as a multiple of two rates differs in its last digit.
-    flow = np.sort(np.concatenate([nominal, matched.ravel()]))
-    apart = np.diff(flow, prepend=-np.inf) > 1e-9 * min(rates)
-    return Lattice(nominal, times, every.astype(np.int64), matched, flow[apart])
+    others = np.unique(matched)
+    others = others[np.diff(others, prepend=-np.inf) > SAME * others]
+    others = others[~nearest_rows(nominal, others)[1]]
+    flow = np.sort(np.concatenate([nominal, others]))
+    return Lattice(nominal, times, every.astype(np.int64), matched, flow)
 
 
 def explicit(times: np.ndarray) -> Explicit:

@@ -9,7 +9,8 @@ import numpy as np
 
 from .._linalg import Separation
 from ..analysis import fitted_order
-from ..trajectory import TIME, Trajectory, Variable
+from ..observables import Observable
+from ..trajectory import TIME, Trajectory, Variable, nearest_rows
 from .lattice import Lattice
 
 RATE = "learning_rate"
@@ -17,6 +18,24 @@ FITTED = "fitted_rates"  # the attribute of a comparison that has the rates of i
 # Of one time of comparison, for every rate: apart from the flow, and from its modified flow.
 Row = Sequence[tuple[Separation | None, Separation | None]]
 _AXES = (TIME, RATE)
+_ORDER = ("drift_order", "drift_order_low", "drift_order_high")
+_OWN = ("drift", "relative_drift", *_ORDER)
+
+
+def check_names(observables: Sequence[Observable]) -> None:
+    """Refuse observables that are called as something that a comparison says itself.
+
+    Raises:
+        ValueError: naming one.
+    """
+    names = {part.name for o in observables for part in o.variables}
+    own = {"cosine", *_OWN, *(f"modified_{name}" for name in _OWN)}
+    own |= {f"{name}_difference" for name in names}
+    for name in sorted(names):
+        if name in own or name.startswith(f"matched_{TIME}"):
+            raise ValueError(
+                f"an observable is called {name!r}, as is what a comparison records; rename it"
+            )
 
 
 def assemble(
@@ -94,10 +113,10 @@ def _drifts(rates: np.ndarray, rows: Sequence[Row], fitted: Sequence[float]) -> 
         if not which:
             found["cosine"] = Variable(table(0, "cosine"), _AXES, "cosine of the displacements")
         orders = [fitted_order(rates[kept], row[kept])[:3] for row in drift]
-        for column, part in enumerate(("", "_low", "_high")):
-            name = f"{prefix}drift_order{part}"
+        for column, name in enumerate(_ORDER):
             values = np.array([order[column] for order in orders])
-            found[name] = Variable(values, (TIME,), f"order of the drift from the {what}")
+            label = f"order of the drift from the {what}"
+            found[f"{prefix}{name}"] = Variable(values, (TIME,), label)
     return found
 
 
@@ -112,7 +131,7 @@ def _observable(
     for j, descent in enumerate(descents):
         matched = lattice.matched[:count, j]
         for target, run in ((values, descent), (there, flow)):
-            row, known = _find(run.times(name), matched)
+            row, known = nearest_rows(run.times(name), matched)
             target[known, j] = run[name][row[known]]
     with np.errstate(invalid="ignore"):
         difference = values - there
@@ -122,11 +141,3 @@ def _observable(
         name: Variable(values, dims, variable.label, variable.units),
         f"{name}_difference": Variable(difference, dims, label, variable.units),
     }
-
-
-def _find(times: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The rows of the wanted times, and whether they are there, to the rounding of a time."""
-    if not len(times):
-        return np.zeros(len(wanted), int), np.zeros(len(wanted), bool)
-    row = np.argmin(np.abs(times - wanted[:, None]), axis=1)
-    return row, np.abs(times[row] - wanted) <= 1e-6 * np.abs(wanted)
