@@ -89,7 +89,7 @@ class Draw:
 
 def write(path: Path, draws: Sequence[Draw]) -> None:
     """The file with versions, device and commit."""
-    content = {"made": _made(), "draws": [asdict(draw) for draw in draws]}
+    content = {"made": made(), "draws": [asdict(draw) for draw in draws]}
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_suffix(".part")
     beside.write_text(json.dumps(content, indent=1))
@@ -102,7 +102,8 @@ def read(path: Path) -> list[Draw]:
     return [Draw(**(d | {"points": [Point(**p) for p in d["points"]]})) for d in draws]
 
 
-def _made() -> dict[str, Any]:
+def made() -> dict[str, Any]:
+    """What a measurement depends on beside itself: versions, device, load, commit."""
     root = Path(__file__).parent
     commit = subprocess.run(
         ["git", "describe", "--always", "--dirty", "--abbrev=12"],

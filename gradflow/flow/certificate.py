@@ -98,7 +98,7 @@ class Certificate:
         self._shadow.cut(min(end, self._shadow.time))
         shadow = self._shadow.trajectory()
         found = {time: row for time, row in jax.device_get(self._rows).items() if row is not None}
-        relative = {time: row.relative for time, row in found.items() if row.travelled > 0}
+        relative = {time: row.relative for time, row in found.items() if 0 < row.travelled < np.inf}
         here = trajectory.time.tolist()
         errors = {
             "error": Variable(

@@ -53,9 +53,13 @@ def empty(recorder, save_times, t0, state, slope, data) -> Records:
     return Records(
         jnp.zeros((), jnp.int32),
         jnp.full(save_times.shape, jnp.nan, save_times.dtype),
-        jax.tree.map(lambda x: jnp.full((save_times.size, *x.shape), jnp.nan, x.dtype), values),
+        jax.tree.map(lambda x: _unfilled((save_times.size, *x.shape), x.dtype), values),
         memory,
     )
+
+
+def _unfilled(shape: tuple[int, ...], dtype) -> Array:
+    return jnp.full(shape, jnp.nan if jnp.issubdtype(dtype, jnp.inexact) else 0, dtype)
 
 
 def record(recorder, save_times, records: Records, t, ends, at, data) -> Records:
