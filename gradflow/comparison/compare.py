@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import diffrax
+import jax
 import numpy as np
 import optax
 from jaxtyping import Array, Key
@@ -299,7 +300,8 @@ class _Lockstep:
             if flow is not None:
                 watch.reach(flow, time)
             there = None if flow is None else flow.at(time)
-            found.append(None if there is None else separation(params, there, origin))
+            apart = None if there is None else separation(params, there, origin)
+            found.append(jax.device_get(apart))
         return found[0], found[1]
 
     def comparison(self, watch: Watch, drift_limit: float) -> Comparison:

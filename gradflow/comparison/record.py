@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import jax
 import numpy as np
 
 from .._linalg import Separation
@@ -70,7 +69,7 @@ def assemble(
     main = lattices[TIME]
     done = len(rows)
     coords: dict[str, np.ndarray] = {RATE: np.asarray(rates, float)}
-    variables = _drifts(np.asarray(rates, float), jax.device_get(rows), fitted)
+    variables = _drifts(np.asarray(rates, float), rows, fitted)
     for axis, lattice in lattices.items():
         count = done if axis == TIME else len(lattice.times)
         coords[axis] = lattice.times[:count]

@@ -89,7 +89,8 @@ class Rows:
         if not bool(finite):
             return False
         self._memory = memory
-        self._values.append(values)
+        # Not kept on the device: thousands of small buffers take more room than their contents.
+        self._values.append(jax.device_get(values))
         self._steps.append(step)
         return True
 
@@ -100,10 +101,10 @@ class Rows:
 
     def values(self) -> list[PyTree[np.ndarray]]:
         """Of each observable its rows, time first."""
-        rows = jax.device_get(self._values)
-        if not rows:
+        if not self._values:
             return self._nothing()
-        return [jax.tree.map(lambda *r: np.stack(r), *column) for column in zip(*rows, strict=True)]
+        columns = zip(*self._values, strict=True)
+        return [jax.tree.map(lambda *r: np.stack(r), *column) for column in columns]
 
     def _nothing(self) -> list[PyTree[np.ndarray]]:
         """No rows, in the shapes that they would have."""
