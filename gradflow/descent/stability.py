@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 
 import equinox as eqx
@@ -73,5 +74,13 @@ def warn(learning_rate: float, sharpness: float) -> None:
             f"learning rate {learning_rate:g} is above 2 / sharpness = {2 / sharpness:.4g} at the "
             f"start, where the sharpness is {sharpness:.4g}: descent is unstable there",
             StabilityWarning,
-            stacklevel=3,
+            stacklevel=_callers_level(),
         )
+
+
+def _callers_level() -> int:
+    """How far above whoever calls this the package itself was called."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("gradflow."):
+        level, frame = level + 1, frame.f_back
+    return level
