@@ -57,7 +57,7 @@ class HeavyBallFlow(AbstractField):
         """grad L, read off the slope."""
         return self.mechanism.gradient(slope)
 
-    def energy(self, state: MomentumState, data: PyTree) -> Float[Array, ""]:
+    def energy(self, state: MomentumState, gradient: PyTree, data: PyTree) -> Float[Array, ""]:
         """The loss and the kinetic energy."""
         return self.mechanism.energy(self.problem, state, data)
 
