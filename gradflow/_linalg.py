@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 # Of matrix products, which accelerators otherwise round to fewer digits than tolerances ask for.
 PRECISION = "highest"
@@ -40,6 +40,11 @@ def tree_norm(x: PyTree) -> Float[Array, ""]:
     # which it would first write every scalar factor out as an array of that size.
     finite = jax.tree.map(lambda a: jnp.where(jnp.isfinite(a), a, jnp.inf), x)
     return jnp.sqrt(tree_dot(finite, finite))
+
+
+def tree_finite(x: PyTree) -> Bool[Array, ""]:
+    """Whether every entry is finite; where a norm overflows, entries can still be."""
+    return reduce(operator.and_, [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(x)])
 
 
 def positive(x: Float[Array, ""]) -> Float[Array, ""]:

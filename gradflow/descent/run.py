@@ -120,7 +120,7 @@ class DescentRun:
                 )
             if sharpness is None:
                 sharpness = stability.initial_sharpness(self._problem)
-                self._looked += stability.COST
+                self._looked += stability.cost(self._problem)
         stability.warn(self.learning_rate, sharpness)
         return True
 
@@ -211,7 +211,7 @@ class DescentRun:
         )
         main = self._rows[0]
         variables = {"step": Variable(main.steps, (TIME,), "step"), **found.variables}
-        looked = self._looked + sum(len(rows.steps) for rows in self._rows)
+        looked = self._looked + sum(rows.evaluations for rows in self._rows)
         stats: dict[str, Any] = {
             "learning_rate": self.learning_rate,
             "steps": self.step,

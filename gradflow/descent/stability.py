@@ -18,7 +18,6 @@ from .stepping import Descent
 
 # Hessian-vector products: the sharpness is known to a thousandth or better.
 _STEPS = 30
-COST = 2 * _STEPS
 
 
 class StabilityWarning(UserWarning):
@@ -28,10 +27,15 @@ class StabilityWarning(UserWarning):
 def initial_sharpness(problem: Problem) -> float:
     """The largest eigenvalue of the Hessian at the initial parameters, by Lanczos' method.
 
-    Takes at most `COST` gradient evaluations. NaN where the Hessian is not finite.
+    Takes `cost` gradient evaluations. NaN where the Hessian is not finite.
     """
     with jax.default_matmul_precision(PRECISION):
         return float(_sharpness(problem.bare(), problem.params, problem.data))
+
+
+def cost(problem: Problem) -> int:
+    """Gradient evaluations that `initial_sharpness` takes: one, and products with the Hessian."""
+    return 1 + 2 * min(_STEPS, problem.size)
 
 
 @eqx.filter_jit

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
-from .._linalg import tree_norm
+from .._linalg import tree_finite
 from ..problem import Problem
 from .batches import Batches
 
@@ -144,7 +144,7 @@ def advance(descent: Descent, data: PyTree, until: Int[Array, ""], carry: Carry)
 
     after = eqx.combine(jax.lax.while_loop(going, body, dynamic), static)
     # Parameters can overflow well before the loss does, if it saturates.
-    finite = after.finite & jnp.isfinite(tree_norm(after.params))
+    finite = after.finite & tree_finite(after.params)
     return eqx.tree_at(lambda c: c.finite, after, finite)
 
 
@@ -168,8 +168,8 @@ def last_finite(
     def body(state):
         carry = eqx.combine(state[0], static)
         after, gradient = _step(descent, data, carry)
-        size = tree_norm(gradient) + tree_norm(carry.params)
-        return eqx.filter(after, eqx.is_array), after.finite & jnp.isfinite(size)
+        finite = after.finite & tree_finite((gradient, carry.params))
+        return eqx.filter(after, eqx.is_array), finite
 
     # Where it stops for what is not finite, that step was made before it was looked at.
     dynamic, finite = jax.lax.while_loop(going, body, (dynamic, jnp.asarray(True)))
