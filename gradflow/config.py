@@ -85,7 +85,7 @@ class Config(Spec):
     def _fits_together(self) -> Config:
         faults = []
         try:
-            check_tolerance(self.flow.rtol, self.precision)
+            check_tolerance(self.flow.rtol, self.precision, self.flow.certify)
         except ValueError as error:
             faults.append((("flow", "rtol"), str(error)))
         for rate in self.descent.learning_rates if self.descent is not None else ():

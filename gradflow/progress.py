@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 
@@ -72,11 +72,6 @@ class Watch:
 
     progress: Callable[[Progress], None] | None = None
     cancelled: Callable[[], bool] | None = None
-
-    @property
-    def quietly(self) -> Watch:
-        """The same without reports, for a run that is only another's measure."""
-        return replace(self, progress=None)
 
     def reach(self, run: Run, until: float = math.inf) -> None:
         """Advance `run` to `until`, to its end, or to where it is cancelled."""

@@ -1,5 +1,6 @@
 """Every test runs in float64 with strict promotion; what was compiled once is kept."""
 
+import os
 from pathlib import Path
 
 import jax
@@ -7,9 +8,10 @@ import pytest
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
-jax.config.update(
-    "jax_compilation_cache_dir", str(Path(__file__).parent.parent / ".pytest_cache" / "jax")
-)
+# Each process has a cache of its own: another might read what it has only half written.
+_CACHE = Path(__file__).parent.parent / ".pytest_cache" / "jax"
+_CACHE /= os.environ.get("PYTEST_XDIST_WORKER", "alone")
+jax.config.update("jax_compilation_cache_dir", str(_CACHE))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 

@@ -11,6 +11,7 @@ a flat valley is the whole question: what a certificate says of a run holds for 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -22,10 +23,9 @@ from ..problem import Problem
 from ..progress import Watch
 from ..trajectory import TIME, Trajectory, Variable
 from .run import FlowRun
-from .spec import FAILURES, NEVER, FlowSpec, least_tolerance
+from .spec import FAILURES, NEVER, FlowSpec, check_tolerance, least_tolerance
 
 _TIGHTER = 100
-_AT_LEAST = 3  # times tighter, or the difference says little
 _OWN = ("error", "relative_error")
 
 
@@ -42,14 +42,8 @@ class Certificate:
     """
 
     def __init__(self, problem: Problem, spec: FlowSpec, observables: tuple[Observable, ...]):
-        least = least_tolerance(problem.dtype)
-        rtol = max(spec.rtol / _TIGHTER, least)
-        if rtol * _AT_LEAST > spec.rtol:
-            raise ValueError(
-                f"rtol = {spec.rtol:g} cannot be certified in {problem.dtype}: that takes a solve "
-                f"{_AT_LEAST} times tighter at least, and {least:.2g} is the least it can hold; "
-                f"raise rtol to {_AT_LEAST * least:.2g}, or use float64"
-            )
+        check_tolerance(spec.rtol, problem.dtype, certify=True)
+        rtol = max(spec.rtol / _TIGHTER, least_tolerance(problem.dtype))
         names = {name for o in observables for name in (o.name, *(p.name for p in o.variables))}
         for name in sorted(names):
             if name in _OWN or name.removesuffix("_error") in names - {name}:
@@ -75,7 +69,7 @@ class Certificate:
         here, time = run.at(time), run.rounded(time)
         if here is None:
             return
-        watch.quietly.reach(self._shadow, time)
+        replace(watch, progress=None).reach(self._shadow, time)
         there = self._shadow.at(time)
         self._rows[time] = None if there is None else separation(here, there, self._origin)
 

@@ -33,6 +33,8 @@ FAILURES = ("step_limit", "step_underflow", "not_finite")
 
 # An error below this many roundings of the distance travelled cannot be had.
 _ROUNDINGS = 100
+# A certificate takes a solve so many times tighter at least, or the difference says little.
+CERTIFIABLE = 3
 
 
 class Stop(Spec):
@@ -104,13 +106,19 @@ def least_tolerance(dtype: Any) -> float:
     return _ROUNDINGS * float(np.finfo(dtype).eps)
 
 
-def check_tolerance(rtol: float, dtype: Any) -> None:
-    """Refuse a tolerance that parameters of `dtype` cannot hold.
+def check_tolerance(rtol: float, dtype: Any, certify: bool = False) -> None:
+    """Refuse a tolerance that parameters of `dtype` cannot hold, or cannot be certified in it.
 
     Raises:
         ValueError: naming both, and the way out.
     """
     least = least_tolerance(dtype)
+    if certify and least <= rtol < CERTIFIABLE * least:
+        raise ValueError(
+            f"rtol = {rtol:g} cannot be certified in {np.dtype(dtype)}: that takes a solve "
+            f"{CERTIFIABLE} times tighter at least, and {least:.2g} is the least it can hold; "
+            f"raise rtol to {CERTIFIABLE * least:.2g}, use float64, or do without certify"
+        )
     if rtol < least:
         remedy = "raise rtol"
         if np.dtype(dtype) == np.float32:
