@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 # Of matrix products, which accelerators otherwise round to fewer digits than tolerances ask for.
 PRECISION = "highest"
@@ -29,9 +29,19 @@ def tree_scale(a, x: PyTree) -> PyTree:
 
 def tree_dot(x: PyTree, y: PyTree) -> Float[Array, ""]:
     """The Euclidean inner product over all leaves."""
-    # vdot rather than a sum of products: on a CPU it runs as a vectorised dot product.
-    products = [jnp.vdot(a, b) for a, b in zip(jax.tree.leaves(x), jax.tree.leaves(y), strict=True)]
+    products = [_dot(a, b) for a, b in zip(jax.tree.leaves(x), jax.tree.leaves(y), strict=True)]
     return reduce(operator.add, products)
+
+
+def _dot(a: Array, b: Array) -> Float[Array, ""]:
+    if a.ndim < 2:
+        return jnp.vdot(a, b)
+    # Products with ones, which XLA on a CPU hands to a vectorised routine; a sum it computes
+    # entry by entry, which takes three times as long and a third of a gradient's time.
+    product = (a * b).reshape(a.shape[0], -1)
+    ones = [jnp.ones(n, product.dtype) for n in product.shape]
+    columns = jnp.matmul(ones[0], product, precision=PRECISION)
+    return jnp.matmul(columns, ones[1], precision=PRECISION)
 
 
 def tree_norm(x: PyTree) -> Float[Array, ""]:
@@ -40,6 +50,11 @@ def tree_norm(x: PyTree) -> Float[Array, ""]:
     # which it would first write every scalar factor out as an array of that size.
     finite = jax.tree.map(lambda a: jnp.where(jnp.isfinite(a), a, jnp.inf), x)
     return jnp.sqrt(tree_dot(finite, finite))
+
+
+def tree_finite(x: PyTree) -> Bool[Array, ""]:
+    """Whether every entry is finite; where a norm overflows, entries can still be."""
+    return reduce(operator.and_, [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(x)])
 
 
 def positive(x: Float[Array, ""]) -> Float[Array, ""]:

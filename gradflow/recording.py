@@ -74,6 +74,8 @@ class Recorder(eqx.Module):
         self, t: Float[Array, ""], state: PyTree, slope: PyTree, data: PyTree
     ) -> tuple[PyTree, ...]:
         """Their memories before the first row; ``None`` for those that have none."""
+        if all(r.memory is None for r in self.readings):
+            return (None,) * len(self.readings)
         snapshot = self._snapshot(t, state, slope, data)
         return tuple(r.memory and r.memory(snapshot) for r in self.readings)
 
@@ -88,6 +90,7 @@ class Recorder(eqx.Module):
 
     def _snapshot(self, t, state, slope, data) -> Snapshot:
         field = self.field
+        gradient = field.gradient(state, slope, data)
         return Snapshot(
             self.problem,
             t,
@@ -96,8 +99,8 @@ class Recorder(eqx.Module):
             field.params(slope),
             data,
             field.dissipated(state),
-            field.gradient(state, slope, data),
-            field.energy(state, data),
+            gradient,
+            field.energy(state, gradient, data),
         )
 
 

@@ -6,6 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Key, PyTree
 
 from ..problem import Problem
@@ -43,7 +44,7 @@ class Batches(eqx.Module):
             )
         losses = jax.eval_shape(problem.sample_losses, problem.params, problem.data)
         count = losses.shape[0]
-        if not 1 <= size <= count:
+        if not hasattr(size, "__index__") or not 1 <= size <= count:
             raise ValueError(
                 f"batch_size = {size}; allowed: from 1 to the number of samples, {count}"
             )
@@ -66,15 +67,25 @@ def _sliced(data: PyTree, count: int, chosen: Array) -> PyTree:
 
 
 def _can_slice(problem: Problem, count: int, size: int) -> bool:
-    """Whether the losses of sliced data are the losses of its samples: tried, at the start."""
-    chosen = jnp.asarray(np.random.default_rng(0).permutation(count)[:size])
-    params, data = problem.params, problem.data
-    try:
-        sliced = eqx.filter_jit(problem.sample_losses)(params, _sliced(data, count, chosen))
-    except (TypeError, ValueError, IndexError):  # shapes that do not fit together
-        return False
-    if sliced.shape != (size,):
-        return False
-    whole = eqx.filter_jit(problem.sample_losses)(params, data)[chosen]
+    """Whether the losses of sliced data are the losses of its samples: tried.
+
+    At the start, and a little away from it: where all weights are zero, so is every difference.
+    """
+    rng = np.random.default_rng(0)
+    chosen = jnp.asarray(rng.permutation(count)[:size])
+    flat, unravel = ravel_pytree(problem.params)
+    away = rng.normal(scale=0.1 * (1 + float(jnp.std(flat))), size=flat.shape)
+    data, losses = problem.data, eqx.filter_jit(problem.sample_losses)
     rounding = 100 * float(jnp.finfo(problem.dtype).eps)
-    return bool(np.allclose(sliced, whole, rtol=rounding, atol=rounding * float(jnp.max(whole))))
+    for params in (problem.params, unravel(flat + jnp.asarray(away, flat.dtype))):
+        whole = np.asarray(losses(params, data)[chosen])
+        try:
+            sliced = losses(params, _sliced(data, count, chosen))
+        except (TypeError, ValueError, IndexError):  # shapes that do not fit together
+            return False
+        largest = float(np.max(np.abs(whole)))
+        if sliced.shape != (size,) or not np.allclose(
+            sliced, whole, rtol=rounding, atol=rounding * largest, equal_nan=True
+        ):
+            return False
+    return True

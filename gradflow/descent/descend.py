@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import numbers
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -82,7 +84,8 @@ def descend(
     what = recorded(problem, observables, asked, automatic(problem))
     what = tuple(o for o in what if o is not DISSIPATED)
     groups = grouped(save or Logarithmic(), save_each or {}, what)
-    end = rate * count if t1 is None else t1
+    # The end of so many steps as it would be written: 29, not 0.29 x 100 = 28.999999999999996.
+    end = float(f"{rate * count:.15g}") if t1 is None else t1
     run = DescentRun(problem, optimiser, rate, count, groups, end, batch_size, key)
     run.check_rate()
     Watch(progress, cancelled).reach(run)
@@ -97,18 +100,16 @@ def whole_steps(
     Raises:
         ValueError: one of them is out of range, or not exactly one of the two ends is given.
     """
-    if not (isinstance(learning_rate, int | float) and 0 < learning_rate < math.inf):
-        raise ValueError(f"learning_rate = {learning_rate}; allowed: a finite number above 0")
+    _check_number("learning_rate", learning_rate)
     if (t1 is None) == (steps is None):
         got = "neither" if t1 is None else "both"
         raise ValueError(f"a descent takes either t1 or steps; got {got}")
     if steps is not None:
-        if not 1 <= steps < 2**31:
-            raise ValueError(f"steps = {steps}; allowed: a whole number from 1 on")
-        return float(learning_rate), steps
+        if not hasattr(steps, "__index__") or not 1 <= steps < 2**31:
+            raise ValueError(f"steps = {steps!r}; allowed: a whole number from 1 to {2**31 - 1}")
+        return float(learning_rate), operator.index(steps)
     assert t1 is not None
-    if not 0 < t1 < math.inf:
-        raise ValueError(f"t1 = {t1}; allowed: a finite number above 0")
+    _check_number("t1", t1)
     # An end that is a whole number of steps but for rounding is one.
     count = math.floor(t1 / learning_rate * (1 + 1e-12) + 1e-9)
     if count < 1:
@@ -122,3 +123,8 @@ def whole_steps(
             f"{2**31 - 1} can be counted"
         )
     return float(learning_rate), count
+
+
+def _check_number(name: str, value: Any) -> None:
+    if not (isinstance(value, numbers.Real) and 0 < float(value) < math.inf):
+        raise ValueError(f"{name} = {value!r}; allowed: a finite number above 0")

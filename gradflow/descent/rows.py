@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from .._linalg import tree_norm
+from .._linalg import tree_finite
 from ..fields import GradientFlow, GradientState
 from ..problem import Problem
 from ..recording import Group, Recorder
@@ -35,10 +35,11 @@ class Rows:
 
     Attributes:
         group: as given.
+        evaluations: gradients evaluated for rows, also for one that was not finite and not kept.
     """
 
     def __init__(self, problem: Problem, group: Group, learning_rate: float, most: int, end: float):
-        self.group = group
+        self.group, self.evaluations = group, 0
         self._wanted = nearest_steps(group.save.build(end), learning_rate, most).tolist()
         self._steps: list[int] = []
         self._values: list[PyTree] = []
@@ -84,8 +85,11 @@ class Rows:
         time = jax.device_put(np.asarray(step * self._learning_rate, dtype))
         moment = (self._recorder, time, carry.params, self._data)
         if self._memory is None:
-            self._memory = _begin(*moment)
+            readings = self._recorder.readings
+            remembers = any(r.memory is not None for r in readings)
+            self._memory = _begin(*moment) if remembers else (None,) * len(readings)
         values, memory, finite = _row(*moment, self._memory)
+        self.evaluations += 1
         if not bool(finite):
             return False
         self._memory = memory
@@ -136,5 +140,6 @@ def _row(
     """A row, the memories for the next, and whether all is finite; one gradient."""
     state, slope = _state(recorder, time, params, data)
     values, memory = recorder(time, state, slope, data, memory)
-    # The slope's own rate is not a number where the loss is not.
-    return values, memory, jnp.isfinite(slope.dissipated) & jnp.isfinite(tree_norm(params))
+    # The slope's own rate is not a number where the loss is not finite.
+    finite = ~jnp.isnan(slope.dissipated) & tree_finite((slope.params, params))
+    return values, memory, finite

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Key, PyTree
 
-from .._linalg import PRECISION, tree_norm
+from .._linalg import PRECISION
 from ..problem import Problem
 from ..progress import Progress
 from ..recording import Group, series
@@ -120,7 +120,7 @@ class DescentRun:
                 )
             if sharpness is None:
                 sharpness = stability.initial_sharpness(self._problem)
-                self._looked += stability.COST
+                self._looked += stability.cost(self._problem)
         stability.warn(self.learning_rate, sharpness)
         return True
 
@@ -145,11 +145,11 @@ class DescentRun:
         most = min(4 * max(made, self._chunk), _MOST)
         self._chunk = int(np.clip(rate * _CHUNK_SECONDS, 1, most))
         if not bool(after.finite):
-            self._diverge(int(after.step) - 1)
+            self._diverge(int(after.step))
             return
         self._carry, self._safe = after, before
         if not self._record():
-            self._diverge(self.step)
+            self._diverge(self.step - 1)
         elif self.step == self.steps:
             self.result = "end_time"
 
@@ -168,17 +168,15 @@ class DescentRun:
                 self._safe = self._carry
         return True
 
-    def _diverge(self, step: int) -> None:
-        """End it before `step`, at which something is not finite."""
-        if step == 0:
-            self.result = "not_finite"
-            return
-        self.result = "diverged"
+    def _diverge(self, most: int) -> None:
+        """End it at the last step up to `most` at which all is finite."""
         safe = self._safe
-        self._carry = self._steps_to(step - 1, safe) if int(safe.step) < step - 1 else safe
-        # Parameters can overflow well before the loss does, if it saturates.
-        if not np.isfinite(float(tree_norm(self._carry.params))):
-            self._carry = safe
+        until = jax.device_put(np.asarray(most, np.int32))
+        last = int(stepping.last_finite(self._descent, self._problem.data, until, safe))
+        self._spent += min(last + 2, most + 1) - int(safe.step)
+        self.result = "not_finite" if last < 0 else "diverged"
+        # By the same program as before, so that not a bit of it depends on where chunks ended.
+        self._carry = self._steps_to(last, safe) if last > int(safe.step) else safe
 
     def end(self, result: str) -> None:
         """End it here, unless it has ended."""
@@ -213,7 +211,7 @@ class DescentRun:
         )
         main = self._rows[0]
         variables = {"step": Variable(main.steps, (TIME,), "step"), **found.variables}
-        looked = self._looked + sum(len(rows.steps) for rows in self._rows)
+        looked = self._looked + sum(rows.evaluations for rows in self._rows)
         stats: dict[str, Any] = {
             "learning_rate": self.learning_rate,
             "steps": self.step,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 
 import equinox as eqx
@@ -17,7 +18,6 @@ from .stepping import Descent
 
 # Hessian-vector products: the sharpness is known to a thousandth or better.
 _STEPS = 30
-COST = 2 * _STEPS
 
 
 class StabilityWarning(UserWarning):
@@ -27,10 +27,15 @@ class StabilityWarning(UserWarning):
 def initial_sharpness(problem: Problem) -> float:
     """The largest eigenvalue of the Hessian at the initial parameters, by Lanczos' method.
 
-    Takes at most `COST` gradient evaluations. NaN where the Hessian is not finite.
+    Takes `cost` gradient evaluations. NaN where the Hessian is not finite.
     """
     with jax.default_matmul_precision(PRECISION):
         return float(_sharpness(problem.bare(), problem.params, problem.data))
+
+
+def cost(problem: Problem) -> int:
+    """Gradient evaluations that `initial_sharpness` takes: one, and products with the Hessian."""
+    return 1 + 2 * min(_STEPS, problem.size)
 
 
 @eqx.filter_jit
@@ -73,5 +78,13 @@ def warn(learning_rate: float, sharpness: float) -> None:
             f"learning rate {learning_rate:g} is above 2 / sharpness = {2 / sharpness:.4g} at the "
             f"start, where the sharpness is {sharpness:.4g}: descent is unstable there",
             StabilityWarning,
-            stacklevel=3,
+            stacklevel=_callers_level(),
         )
+
+
+def _callers_level() -> int:
+    """How far above whoever calls this the package itself was called."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("gradflow."):
+        level, frame = level + 1, frame.f_back
+    return level

@@ -12,6 +12,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
+from .._linalg import tree_finite
 from ..problem import Problem
 from .batches import Batches
 
@@ -57,7 +58,7 @@ class Descent(eqx.Module):
         """
         if not problem.has_loss:
             raise TypeError("descent needs a loss, and this problem is a vector field")
-        if batch_size is not None and key is None:
+        if batch_size is not None and not isinstance(key, jax.Array):
             raise ValueError("batch_size needs a key to draw by; pass key=jax.random.key(0)")
         batches = None if batch_size is None else Batches.of(problem, batch_size)
         rate = jax.device_put(np.asarray(learning_rate, problem.dtype))
@@ -105,7 +106,8 @@ class Carry(eqx.Module):
         step: how many were made.
         params: after them.
         memory: the optimiser's own state.
-        finite: whether the last step began at a finite loss.
+        finite: whether the last step began at a finite loss; at the end of a chunk of steps,
+            whether the parameters are finite too.
     """
 
     step: Int[Array, ""]
@@ -140,7 +142,38 @@ def advance(descent: Descent, data: PyTree, until: Int[Array, ""], carry: Carry)
     def body(dynamic):
         return eqx.filter(one_step(descent, data, eqx.combine(dynamic, static)), eqx.is_array)
 
-    return eqx.combine(jax.lax.while_loop(going, body, dynamic), static)
+    after = eqx.combine(jax.lax.while_loop(going, body, dynamic), static)
+    # Parameters can overflow well before the loss does, if it saturates.
+    finite = after.finite & tree_finite(after.params)
+    return eqx.tree_at(lambda c: c.finite, after, finite)
+
+
+@eqx.filter_jit
+def last_finite(
+    descent: Descent, data: PyTree, until: Int[Array, ""], carry: Carry
+) -> Int[Array, ""]:
+    """The last step, of those from `carry` to `until`, up to which all is finite.
+
+    Looks at parameters, loss and gradient after each of them.
+
+    Returns:
+        The step; the one before `carry` if there not everything is finite.
+    """
+    dynamic, static = eqx.partition(carry, eqx.is_array)
+
+    def going(state):
+        dynamic, finite = state
+        return finite & (eqx.combine(dynamic, static).step <= until)
+
+    def body(state):
+        carry = eqx.combine(state[0], static)
+        after, gradient = _step(descent, data, carry)
+        finite = after.finite & tree_finite((gradient, carry.params))
+        return eqx.filter(after, eqx.is_array), finite
+
+    # Where it stops for what is not finite, that step was made before it was looked at.
+    dynamic, finite = jax.lax.while_loop(going, body, (dynamic, jnp.asarray(True)))
+    return eqx.combine(dynamic, static).step - jnp.where(finite, 1, 2).astype(jnp.int32)
 
 
 def one_step(descent: Descent, data: PyTree, carry: Carry) -> Carry:
@@ -149,11 +182,17 @@ def one_step(descent: Descent, data: PyTree, carry: Carry) -> Carry:
     Nothing else passes over the parameters: an inner product for the energy identity would take a
     quarter of the time of a step at the sizes of small networks.
     """
+    return _step(descent, data, carry)[0]
+
+
+def _step(descent: Descent, data: PyTree, carry: Carry) -> tuple[Carry, PyTree]:
+    """One step, and the gradient with which it was made."""
     loss, gradient = jax.value_and_grad(descent.loss)(carry.params, data, carry.step)
     change, memory = descent.change(gradient, carry.memory, carry.params, loss)
-    return Carry(
+    after = Carry(
         step=carry.step + 1,
         params=optax.apply_updates(carry.params, change),
         memory=memory,
         finite=jnp.isfinite(loss),
     )
+    return after, gradient

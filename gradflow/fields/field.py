@@ -63,8 +63,11 @@ class AbstractField(eqx.Module):
         """grad L, up to its sign, at a state and its slope; ``None`` where it is the slope."""
 
     @abc.abstractmethod
-    def energy(self, state: PyTree, data: PyTree) -> Float[Array, ""] | None:
-        """What the field dissipates; ``None`` where that is the loss, or where there is none."""
+    def energy(self, state: PyTree, gradient: PyTree, data: PyTree) -> Float[Array, ""] | None:
+        """What the field dissipates; ``None`` where that is the loss, or where there is none.
+
+        `gradient` is what `gradient` said, so that no other need be evaluated.
+        """
 
 
 class FieldSpec(Spec, abc.ABC):

@@ -65,5 +65,5 @@ class GradientFlow(AbstractField):
     def gradient(self, state: GradientState, slope: GradientState, data: PyTree) -> None:
         """The slope, but for its sign."""
 
-    def energy(self, state: GradientState, data: PyTree) -> None:
+    def energy(self, state: GradientState, gradient: PyTree, data: PyTree) -> None:
         """The loss."""

@@ -75,10 +75,10 @@ class ModifiedFlow(AbstractField):
         """grad L, which the slope does not tell."""
         return jax.grad(self.problem.loss)(state.params, data)
 
-    def energy(self, state: GradientState, data: PyTree) -> Float[Array, ""]:
+    def energy(self, state: GradientState, gradient: PyTree, data: PyTree) -> Float[Array, ""]:
         """The modified loss L + eta/4 |grad L|^2."""
-        loss, g = jax.value_and_grad(self.problem.loss)(state.params, data)
-        return loss + self.learning_rate / 4 * tree_dot(g, g)
+        loss = self.problem.loss(state.params, data)
+        return loss + self.learning_rate / 4 * tree_dot(gradient, gradient)
 
 
 class Modified(FieldSpec):

@@ -9,20 +9,29 @@ t = h k of both sides gives, up to terms of order h^2,
 
     mass v' + friction v + lead dg/dt = -g,    mass = h (1 + mu) / 2,  friction = 1 - mu.
 
-At mu fixed it is of second order in h where the methods' usual limits, gradient flow in time
-t / (1 - mu) or an equation in sqrt(h) k, are of first: see Kovachki & Stuart, "Continuous Time
-Analysis of Momentum Methods", JMLR 2021; Shi, Du, Jordan & Su, "Understanding the acceleration
-phenomenon via high-resolution differential equations", Math. Program. 2022, for Nesterov's term
-in dg/dt. (The form given here, and its start, are our own derivation.)
+At a fixed time and fixed mu the method is within O(h^2) of it, where it is within O(h) of gradient
+flow in time t / (1 - mu), the limit that Kovachki & Stuart, "Continuous Time Analysis of Momentum
+Methods", JMLR 22 (2021), prove. The first few 1 / (1 - mu) steps, while the velocity builds up,
+are at no fixed time: there the method lags by g h mu / (1 - mu)^2 (1 - mu^k), mu^2 above with
+Nesterov's term, and the equation has exp(-2 k (1 - mu) / (1 + mu)) in place of mu^k, which is
+the same within 0.0004 at mu = 0.9 and 0.014 at 0.5. A term in dg/dt sets Nesterov's method apart
+also in Shi, Du, Jordan & Su, "Understanding the acceleration phenomenon via high-resolution
+differential equations", Math. Program. 195 (2022), where momentum goes to 1 as h to 0, in time
+sqrt(h) k. (The form given here, and its start, are our own derivation.)
 
 No Hessian is needed: with the momentum p = mass v + lead g the equation is p' = -friction v - g.
 Where the state would come to rest without any further gradient is `params` + `coast`, with
 coast = p / friction: its error is in the units of the parameters, so it is measured with them.
 
-Start. The sum of all steps, mu / (1 - mu) times the last step included, is h / (1 - mu) times the
-sum of the gradients, a rectangle rule for their integral. That differs from the integral by half
-of the first and last terms: coast(0) = -h g(0) / (2 (1 - mu)) makes up for the first, and the
-second is the half step between v and a backward difference.
+Start. Before the first step there is neither a step nor a gradient. All steps together are
+
+    params_k - params_0 + (mu (params_k - params_{k-1}) + lead g_{k-1}) / (1 - mu)
+        = -h / (1 - mu) sum_{j<k} g_j,
+
+and the equation's integral is params(t) - params(0) + coast(t) - coast(0) = -1 / (1 - mu) times
+that of g. The sum times h is a rectangle rule, which exceeds the integral by h (g_0 - g_k) / 2.
+The part of g_k is the difference between mass v and mu h v, since v = -g / friction + O(h) by
+then; that of g_0 is left to the start: coast(0) = -h g_0 / (2 (1 - mu)).
 """
 
 from __future__ import annotations
@@ -72,12 +81,8 @@ class Momentum(eqx.Module):
     def start(self, problem: Problem, params: PyTree, data: PyTree) -> MomentumState:
         """The state from which the optimiser's first step is taken; one gradient."""
 
-        @eqx.filter_jit
-        def begin(params, data):
-            back = -self.learning_rate / (2 * self.friction)
-            return tree_scale(back, jax.grad(problem.loss)(params, data))
-
-        return MomentumState(params, begin(params, data), jnp.zeros_like(self.mass))
+        coast = _first_coast(self, problem, params, data)
+        return MomentumState(params, coast, jnp.zeros_like(self.mass))
 
     def slope(self, problem: Problem, state: MomentumState, data: PyTree) -> MomentumState:
         """The time derivative of the state: one gradient."""
@@ -102,3 +107,10 @@ class Momentum(eqx.Module):
         """L + |p|^2 / (2 mass)."""
         kinetic = jnp.square(self.friction) * tree_dot(state.coast, state.coast) / (2 * self.mass)
         return problem.loss(state.params, data) + kinetic
+
+
+# A function of the module, not of one field: each run's own would be compiled for each run.
+@eqx.filter_jit
+def _first_coast(mechanism: Momentum, problem: Problem, params: PyTree, data: PyTree) -> PyTree:
+    back = -mechanism.learning_rate / (2 * mechanism.friction)
+    return tree_scale(back, jax.grad(problem.loss)(params, data))

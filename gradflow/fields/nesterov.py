@@ -19,8 +19,8 @@ from .momentum import Momentum, MomentumState
 class NesterovFlow(AbstractField):
     """eta (1 + mu) / 2 params'' + (1 - mu) params' + mu eta d/dt grad L = -grad L(params).
 
-    ``optax.sgd(eta, momentum=mu, nesterov=True)`` stays within O(eta^2) of it over a fixed time
-    t = eta x step, at fixed mu: see `gradflow.fields.momentum`.
+    ``optax.sgd(eta, momentum=mu, nesterov=True)`` is within O(eta^2) of it at a fixed time
+    t = eta x step and fixed mu, the first few steps apart: see `gradflow.fields.momentum`.
 
     Attributes:
         problem: the problem's functions.
@@ -60,7 +60,7 @@ class NesterovFlow(AbstractField):
         """grad L, read off the slope."""
         return self.mechanism.gradient(slope)
 
-    def energy(self, state: MomentumState, data: PyTree) -> Float[Array, ""]:
+    def energy(self, state: MomentumState, gradient: PyTree, data: PyTree) -> Float[Array, ""]:
         """The loss and the kinetic energy."""
         return self.mechanism.energy(self.problem, state, data)
 

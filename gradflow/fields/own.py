@@ -43,5 +43,5 @@ class OwnField(AbstractField):
     def gradient(self, state: PyTree, slope: PyTree, data: PyTree) -> None:
         """Without a loss there is none; the slope stands for it."""
 
-    def energy(self, state: PyTree, data: PyTree) -> None:
+    def energy(self, state: PyTree, gradient: PyTree, data: PyTree) -> None:
         """Without a loss there is none."""

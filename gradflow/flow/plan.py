@@ -14,7 +14,7 @@ from jaxtyping import Array, PyTree
 from .._linalg import tree_norm
 from ..fields import GRADIENT, AbstractField, GradientFlow, OwnField
 from ..invariants import automatic
-from ..observables import ENERGY, Event, Observable, recorded
+from ..observables import ENERGY, GRAD_NORM, Event, Observable, recorded
 from ..problem import Problem
 from ..recording import Group, Recorder, StackedRecorder, grouped
 from ..solvers import (
@@ -59,6 +59,19 @@ class Plan(eqx.Module):
         if self.counter is not None:  # counts evaluations of the field
             return self.field.cost * self.counter.read() + self.field.init_cost
         return int(carry.evaluations) + self.field.init_cost
+
+    def row_evaluations(self, filled: Sequence[int]) -> int:
+        """Gradient evaluations that the rows took, of which each set of save times has `filled`.
+
+        Without those of the observables that have a cost of their own.
+        """
+        looking = (GRAD_NORM, ENERGY)
+        rows = (
+            n
+            for group, n in zip(self.groups, filled, strict=True)
+            if any(o in looking for o in group.observables)
+        )
+        return self.field.gradient_cost * sum(rows)
 
 
 def observed(

@@ -182,8 +182,9 @@ class FlowRun:
                 for r, n in zip(every_record, filled, strict=True)
             ],
         )
-        if found.evaluations is not None:
-            stats["observable_evaluations"] = found.evaluations
+        looked = plan.row_evaluations(filled)
+        if looked or found.evaluations is not None:
+            stats["observable_evaluations"] = looked + (found.evaluations or 0)
         crossings, event_values = {}, {}
         if watched is not None:
             for i, event in enumerate(problem.events):
