@@ -8,5 +8,6 @@ from .observables import OBSERVABLES as OBSERVABLES
 from .system import Sizes as Sizes
 from .system import State as State
 from .system import of_weights as of_weights
+from .system import squared_speed as squared_speed
 from .system import velocity as velocity
 from .task import Coupled as Coupled

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Int
 
 from ...observables import Event, Observable, Snapshot
 from ..cooccurrence.data import CLASSES, SPECIAL, WORDS
-from .system import attend, velocity
+from .system import attend, squared_speed, velocity
 
 
 def _by_class(values: Float[Array, " n"], kinds: Int[Array, " n"]) -> Float[Array, " 4"]:
@@ -59,8 +59,13 @@ def _response_order(s: Snapshot) -> Array:
     return jnp.minimum(-g3 - jnp.maximum(g1, g2), g1 + g2 + g3)
 
 
+def _grad_norm(s: Snapshot) -> Array:
+    return jnp.sqrt(squared_speed(s.params, s.data.sizes, s.data.train))
+
+
 OBSERVABLES = (
     Observable("loss", _loss, label="training loss"),
+    Observable("grad_norm", _grad_norm, label="gradient norm"),
     Observable("class_loss", _class_loss, (("class", CLASSES),), "training loss"),
     Observable("class_gradient", _class_gradient, (("class", CLASSES),), "sum of g over the class"),
     Observable("test_loss", _test_loss, label="test loss"),

@@ -113,6 +113,16 @@ def velocity(state: State, sizes: Sizes, samples: Samples) -> State:
     )
 
 
+def squared_speed(state: State, sizes: Sizes, samples: Samples) -> Float[Array, ""]:
+    """|grad L|^2 of the transformer: what its loss loses in a unit of time.
+
+    |W'|^2 = m_1 |W_V c|^2, |W_V'|^2 = |u|^2 |c|^2, |W_K'|^2 = |W_Q M^T|^2, |W_Q'|^2 = |W_K M|^2.
+    """
+    c, m = drive(state, sizes, samples)
+    mlp = sizes.neurons * (c @ state.values @ c) + state.readout * (c @ c)
+    return mlp + jnp.sum((m @ state.queries) * m) + jnp.sum((state.keys @ m) * m)
+
+
 def of_weights(w: Array, w_v: Array, w_k: Array, w_q: Array, signs: Array, words: Any) -> State:
     """The state that given weights are in, for the given words.
 

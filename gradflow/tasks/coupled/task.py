@@ -70,14 +70,15 @@ class Coupled(Sentences):
         )
         width, neurons = (jax.device_put(float(size)) for size in (self.width, self.neurons))
         return Problem(
-            params=self._state(weights, words),
+            params=self.state(weights, words),
             data=Data(train, test, Sizes(width, neurons)),
             vector_field=_velocity,
             observables=self.observables,
             events=self.events,
         )
 
-    def _state(self, rng: np.random.Generator, words: np.ndarray) -> State:
+    def state(self, rng: np.random.Generator, words: np.ndarray) -> State:
+        """The state at t = 0 of the given words, tokens of shape ``(d,)``, drawn from `rng`."""
         if self.start == "statistics":
             s1, s0 = self.deviation("w"), self.deviation("w_v")
             return draw(rng, len(words), self.width, self.neurons, s0, s1)
