@@ -1,6 +1,10 @@
 """The base class of everything that can be written in a configuration file."""
 
-from pydantic import BaseModel, ConfigDict
+import inspect
+import re
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler
 
 
 class Spec(BaseModel):
@@ -14,3 +18,20 @@ class Spec(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True
     )
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: Any, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """With what the docstring, or a base's, says under "Attributes" at the properties."""
+        reference = handler(core_schema)
+        schema = handler.resolve_ref_schema(reference)
+        for base in reversed(cls.__mro__):
+            summary, _, attributes = inspect.cleandoc(base.__doc__ or "").partition(
+                "\n\nAttributes:\n"
+            )
+            for name, text in re.findall(r"^    (\w+): (.*(?:\n {5,}.*)*)", attributes, re.M):
+                if name in schema.get("properties", {}):
+                    schema["properties"][name]["description"] = " ".join(text.split())
+            schema["description"] = summary
+        return reference

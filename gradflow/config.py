@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from os import PathLike
@@ -158,21 +157,11 @@ def dump(config: Spec) -> str:
 def schema() -> dict[str, Any]:
     """The JSON schema of a configuration file, for editors."""
     whole = Config.model_json_schema()
-    for part in (whole, *whole["$defs"].values()):
-        _describe(part)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **whole,
         "title": "gradflow configuration",
     }
-
-
-def _describe(part: dict[str, Any]) -> None:
-    """Move what a docstring says under "Attributes" to the properties it speaks of."""
-    summary, _, attributes = part.get("description", "").partition("\n\nAttributes:\n")
-    for name, text in re.findall(r"^    (\w+): (.*(?:\n {5,}.*)*)", attributes, re.MULTILINE):
-        part["properties"][name]["description"] = " ".join(text.split())
-    part["description"] = summary
 
 
 class _Place(NamedTuple):

@@ -67,8 +67,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("rtol", [1e-4, 1e-8])
-@pytest.mark.parametrize("solver", ["auto", "tsit5"])
+@pytest.mark.parametrize(("solver", "rtol"), [("auto", 1e-4), ("tsit5", 1e-4), ("auto", 1e-8)])
 @pytest.mark.parametrize("case", CASES)
 def test_closed_forms(case, solver, rtol):
     kind, eta, mu = CASES[case]
@@ -267,8 +266,9 @@ def counted():
     return problem, read
 
 
-@pytest.mark.parametrize("stop", [gf.Stop(), gf.Stop(gradient_norm=0.1)], ids=["", "stop"])
-@pytest.mark.parametrize("solver", ["auto", "tsit5"])
+@pytest.mark.parametrize(
+    ("solver", "stop"), [("auto", gf.Stop(gradient_norm=0.1)), ("tsit5", gf.Stop())]
+)
 @pytest.mark.parametrize("field", EVERY)
 def test_evaluations_are_counted(counted, field, solver, stop):
     problem, read = counted

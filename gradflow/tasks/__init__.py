@@ -5,7 +5,8 @@ from typing import Annotated
 from pydantic import Field
 
 from .cooccurrence import Cooccurrence as Cooccurrence
+from .coupled import Coupled as Coupled
 from .digits import Digits as Digits
 from .task import Task as Task
 
-TaskSpec = Annotated[Cooccurrence | Digits, Field(discriminator="kind")]
+TaskSpec = Annotated[Cooccurrence | Coupled | Digits, Field(discriminator="kind")]

@@ -14,4 +14,5 @@ from .model import margins as margins
 from .model import sample_loss as sample_loss
 from .observables import EVENTS as EVENTS
 from .observables import OBSERVABLES as OBSERVABLES
+from .sentences import Sentences as Sentences
 from .task import Cooccurrence as Cooccurrence

@@ -1,0 +1,120 @@
+"""What every problem on the sentences of Definition 2.1 has."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, ClassVar, Literal
+
+import jax
+import numpy as np
+from jaxtyping import Array
+from pydantic import Field, model_validator
+
+from ...analysis import positive_since
+from ...trajectory import Trajectory
+from ..task import Task
+from .data import SPECIAL, Data, draw, random_words
+from .figures import FIGURES
+from .model import Transformer
+
+
+class Sentences(Task):
+    """Sentences, the sizes of the transformer that reads them, and how it is initialised.
+
+    Attributes:
+        samples: sentences n: n/2 with both targets, n/6 each with the first, the second and
+            neither (Assumption 2.3).
+        length: words L in a sentence.
+        vocabulary: words d in all, three of them special.
+        width: embedding dimension m of the attention.
+        neurons: hidden neurons m_1 of the MLP.
+        initialisation: ``"kaiming-uniform"``, uniform on +-1/sqrt(fan_in) as a PyTorch linear
+            layer; ``"kaiming-normal"``, normal of standard deviation sqrt(2/fan_in); or
+            ``"theory"``, normal of standard deviation 1/sqrt(m_1) for W and 1/sqrt(L m) for the
+            others (Condition 1). fan_in is the last axis of each matrix.
+        unique_words: whether no random word may occur twice in the training set
+            (Assumption 2.3).
+        test_samples: fresh sentences for the test loss.
+    """
+
+    figures: ClassVar = FIGURES
+
+    samples: Annotated[int, Field(ge=6, lt=2**31, multiple_of=6)] = 60
+    length: Annotated[int, Field(ge=3, lt=2**31)] = 5
+    vocabulary: Annotated[int, Field(ge=4, lt=2**31)] = 64
+    width: Annotated[int, Field(ge=1, lt=2**31)] = 128
+    neurons: Annotated[int, Field(ge=1, lt=2**31)] = 256
+    initialisation: Literal["kaiming-uniform", "kaiming-normal", "theory"] = "kaiming-uniform"
+    unique_words: bool = False
+    test_samples: Annotated[int, Field(ge=6, lt=2**31, multiple_of=6)] = 600
+
+    @model_validator(mode="after")
+    def _enough_words(self) -> Sentences:
+        needed = random_words(self.samples, self.length)
+        available = self.vocabulary - SPECIAL
+        if self.unique_words and needed > available:
+            raise ValueError(
+                f"unique_words needs {needed} random words for {self.samples} samples of length "
+                f"{self.length}, and a vocabulary of {self.vocabulary} has {available}; "
+                f"set vocabulary to at least {needed + SPECIAL}"
+            )
+        return self
+
+    def phases(self, trajectory: Trajectory) -> dict[str, float | None]:
+        """T1, from which on every training sample stays correctly classified (phase boundary),
+        and T_half, from which on up to T1 max(G1', G2') < -G3' < G1' + G2' (Lemma 4.3).
+        """
+        crossings, final = trajectory.crossings, trajectory.event_values
+        t1 = positive_since(crossings["min_margin"], final["min_margin"])
+        t_half = None
+        if t1 is not None:
+            t_half = positive_since(crossings["response_order"], final["response_order"], t1)
+        return {"T_half": t_half, "T1": t1}
+
+    def sources(self, key: Array) -> tuple[np.random.Generator, ...]:
+        """What training sentences, test sentences and weights are drawn from, one each.
+
+        Everything is drawn on the host in float64, so that it does not depend on the device, and
+        float32 runs start where float64 runs do, to rounding.
+        """
+        entropy = np.asarray(jax.random.key_data(key)).tolist()
+        return tuple(map(np.random.default_rng, np.random.SeedSequence(entropy).spawn(3)))
+
+    def data(self, train: np.random.Generator, test: np.random.Generator) -> Data:
+        """The sentences."""
+        size = self.length, self.vocabulary
+        return Data(
+            draw(train, self.samples, *size, unique=self.unique_words),
+            draw(test, self.test_samples, *size, unique=False),
+        )
+
+    def deviation(self, matrix: Literal["w", "w_v", "w_k", "w_q"]) -> float:
+        """The standard deviation of a matrix's entries."""
+        match self.initialisation:
+            case "kaiming-uniform":
+                return 1 / math.sqrt(3 * self._fan_in(matrix))
+            case "kaiming-normal":
+                return math.sqrt(2 / self._fan_in(matrix))
+            case "theory":
+                inverse = self.neurons if matrix == "w" else self.length * self.width
+                return 1 / math.sqrt(inverse)
+
+    def _fan_in(self, matrix: str) -> int:
+        return self.width if matrix == "w" else self.vocabulary
+
+    def weights(self, rng: np.random.Generator) -> Transformer:
+        """The transformer at its initialisation."""
+        square = (self.width, self.vocabulary)
+        return Transformer(
+            w=self._matrix(rng, "w", (self.neurons, self.width)),
+            w_v=self._matrix(rng, "w_v", square),
+            w_k=self._matrix(rng, "w_k", square),
+            w_q=self._matrix(rng, "w_q", square),
+            signs=jax.device_put(rng.choice(np.array([-1, 1], dtype=np.int32), self.neurons)),
+        )
+
+    def _matrix(self, rng: np.random.Generator, name: Any, shape: tuple[int, int]) -> Array:
+        if self.initialisation == "kaiming-uniform":
+            bound = 1 / math.sqrt(self._fan_in(name))
+            return jax.device_put(rng.uniform(-bound, bound, shape))
+        return jax.device_put(rng.normal(0.0, self.deviation(name), shape))

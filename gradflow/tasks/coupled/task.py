@@ -1,0 +1,86 @@
+"""The spec that builds the coupled system."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array
+from pydantic import model_validator
+
+from ...problem import Problem
+from ..cooccurrence.data import SPECIAL, Samples
+from ..cooccurrence.sentences import Sentences
+from .observables import EVENTS, OBSERVABLES
+from .statistics import draw
+from .system import Sizes, State, of_weights, velocity
+
+
+class Data(NamedTuple):
+    """Sentences, with the words that occur in them numbered anew, and the transformer's sizes."""
+
+    train: Samples
+    test: Samples
+    sizes: Sizes
+
+
+def _velocity(t: Array, state: State, data: Data) -> State:
+    del t
+    return velocity(state, data.sizes, data.train)
+
+
+class Coupled(Sentences):
+    """The co-occurrence transformer as its coupled dynamical system (Appendix C).
+
+    Only words that occur in the sentences are followed: the others change nothing and are
+    changed by nothing that anyone looks at.
+
+    Attributes:
+        start: ``"weights"``, from the very weights that the transformer of the same seed starts
+            from, or ``"statistics"``, drawn from the law that Gaussian weights of the same
+            standard deviations give the state, without any weights: for every width.
+    """
+
+    observables: ClassVar = OBSERVABLES
+    events: ClassVar = EVENTS
+
+    kind: Literal["coupled"] = "coupled"
+    start: Literal["weights", "statistics"] = "weights"
+
+    @model_validator(mode="after")
+    def _gaussian(self) -> Coupled:
+        if self.start == "statistics" and self.initialisation == "kaiming-uniform":
+            raise ValueError(
+                "start: statistics draws from the law that Gaussian weights have, and those of "
+                "kaiming-uniform are not; allowed: initialisation kaiming-normal or theory, or "
+                "start: weights"
+            )
+        return self
+
+    def build(self, key: Array) -> Problem:
+        """The problem for one draw of data and of the start, from `key`."""
+        *sources, weights = self.sources(key)
+        sentences = self.data(*sources)
+        special = np.arange(SPECIAL, dtype=np.int32)
+        words = np.union1d(special, np.concatenate([s.tokens.ravel() for s in sentences]))
+        train, test = (
+            s._replace(tokens=jax.device_put(np.searchsorted(words, s.tokens).astype(np.int32)))
+            for s in sentences
+        )
+        width, neurons = (jax.device_put(float(size)) for size in (self.width, self.neurons))
+        return Problem(
+            params=self.state(weights, words),
+            data=Data(train, test, Sizes(width, neurons)),
+            vector_field=_velocity,
+            observables=self.observables,
+            events=self.events,
+        )
+
+    def state(self, rng: np.random.Generator, words: np.ndarray) -> State:
+        """The state at t = 0 of the given words, tokens of shape ``(d,)``, drawn from `rng`."""
+        if self.start == "statistics":
+            s1, s0 = self.deviation("w"), self.deviation("w_v")
+            return draw(rng, len(words), self.width, self.neurons, s0, s1)
+        model = self.weights(rng)
+        return of_weights(model.w, model.w_v, model.w_k, model.w_q, model.signs, words)
