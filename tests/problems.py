@@ -40,6 +40,29 @@ def quadratic(eigenvalues, seed=0):
     return problem, start, lambda t: quadratic_flow(eigenvalues, rotation, start, minimum, t)
 
 
+class Bowl:
+    """A quadratic with its flow, its descent and that descent's modified flow."""
+
+    def __init__(self, eigenvalues, seed=0):
+        self.problem, self.start, self.flow = quadratic(eigenvalues, seed)
+        matrix, self.minimum = map(np.asarray, self.problem.data)
+        self.eigenvalues, self.basis = np.linalg.eigh(matrix)
+
+    def at(self, factors):
+        """The point whose coordinates along the eigenvectors have shrunk by these factors."""
+        offset = self.basis.T @ (self.start - self.minimum)
+        return self.minimum + (factors * offset) @ self.basis.T
+
+    def descent(self, rate, step):
+        return self.at((1 - rate * self.eigenvalues) ** step)
+
+    def modified(self, rate, time):
+        return self.at(np.exp(-self.eigenvalues * (1 + rate * self.eigenvalues / 2) * time))
+
+    def loss(self, params):
+        return self.eigenvalues @ (self.basis.T @ (params - self.minimum)) ** 2 / 2
+
+
 def logistic_loss(params, data):
     return jax.nn.softplus(-params)
 

@@ -124,7 +124,9 @@ def compare(
         t1=t1, rtol=rtol, solver=solver, field=field, save=save, save_each=dict(save_each or {}),
         spectrum=spectrum, stop=stop, max_steps=max_steps, certify=certify,
     )  # fmt: skip
-    check_tolerance(rtol, problem.dtype)
+    check_tolerance(rtol, problem.dtype, certify)
+    if not problem.has_loss:
+        raise TypeError("descent needs a loss, and this problem is a vector field")
     ends = [whole_steps(rate, t1) for rate in learning_rates]
     rates = tuple(rate for rate, _ in ends)
     check_different(rates)

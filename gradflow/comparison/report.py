@@ -22,8 +22,8 @@ def numbers(record: Trajectory, drift_limit: float) -> dict[str, Any]:
     """The headline numbers.
 
     Returns:
-        ``time``, the last at which the most descents were still there; ``order`` and, where it
-        was solved, ``modified_order`` of the drift at that time as ``[value, low, high]``;
+        ``time``, that of `last_row`; ``order`` and, where it was solved, ``modified_order`` of
+        the drift at that time as ``[value, low, high]``;
         ``drift_limit`` and ``largest_rate``, the largest learning rate whose relative drift
         stays within it at all times: none of 0 distance count.
     """
@@ -72,8 +72,13 @@ def summary(comparison: Comparison) -> list[dict[str, Any]]:
 
 
 def last_row(record: Trajectory) -> int:
-    """The last time at which as many descents as at any time but the start were still there."""
-    there = np.isfinite(record["drift"]).sum(axis=1)
+    """The last time at which as many descents as at any time but the start were still there.
+
+    Those count that orders are fitted over; all, where there are none.
+    """
+    fitted = np.isin(record.coords[RATE], record.attrs.get(FITTED, ()))
+    drift = record["drift"][:, fitted if fitted.any() else slice(None)]
+    there = np.isfinite(drift).sum(axis=1)
     return int(np.flatnonzero(there == there[1:].max(initial=0)).max(initial=0))
 
 

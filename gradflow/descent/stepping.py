@@ -90,6 +90,8 @@ class Descent(eqx.Module):
         made = self.optimiser
         if not isinstance(made, optax.GradientTransformation):
             made = made(self.learning_rate)
+        if not isinstance(made, optax.GradientTransformation):
+            raise TypeError(f"it is one of optax's or makes one; it made {type(made).__name__}")
         return optax.with_extra_args_support(made)
 
     def loss(self, params: PyTree, data: PyTree, step: Int[Array, ""]) -> Float[Array, ""]:

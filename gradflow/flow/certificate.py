@@ -2,11 +2,19 @@
 
 A second flow, the shadow, runs in lockstep at a hundredth of the tolerance, always with `auto`,
 which leaves explicit methods where these would miss theirs. `rtol` bounds the error of either to
-a small factor, and the worst that was measured of runs of `auto` lies between 0.03 and 1.4 times
-`rtol` (``python -m benchmarks.tolerance``). So the shadow's own error is a small share of the
-run's, and the distance between the two is the run's error to that share. Unlike an estimate made
-of the steps' own error estimates it does not rest on how errors grow from step to step, which on
-a flat valley is the whole question: what a certificate says of a run holds for its problem.
+a small factor: the worst that was measured of runs of `auto` lies between 0.03 and 10 times
+`rtol`. So the shadow's own error is a small share of the run's, and the distance between the two
+is the run's error to that share: of 104 runs on 16 problems, those of explicit methods that miss
+their tolerance a hundredfold among them, the estimate lay within 3 % of the true error, that of
+the loss within 8 % (``python -m benchmarks.certification``).
+
+That is the worst error of a run. At single times, 1 in 100, the run happens to be as near to the
+truth as its shadow, and the estimate is more than a factor 3 off.
+
+Unlike an estimate made of the steps' own error estimates it does not rest on how errors grow from
+step to step, which on a flat valley is the whole question: what a certificate says of a run holds
+for its problem. It takes 1.1 to 8 times the gradients of the run, 2 in the median, and no
+time that `stop` counts.
 """
 
 from __future__ import annotations

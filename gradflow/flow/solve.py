@@ -84,7 +84,7 @@ def solve(
         save_each=dict(save_each or {}), spectrum=spectrum, stop=stop, max_steps=max_steps,
         certify=certify,
     )  # fmt: skip
-    check_tolerance(rtol, problem.dtype)
+    check_tolerance(rtol, problem.dtype, certify)
     what = observed(problem, spec, observables)
     run = FlowRun(problem, spec, solver, what, keep_step=certify)
     watch = Watch(progress, cancelled)
