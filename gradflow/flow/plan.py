@@ -127,10 +127,14 @@ def plan(
 
     groups = grouped(spec.save, spec.save_each, observables)
 
+    bare = problem.bare()
+
     def recorder(watched: Sequence[Observable] | Sequence[Event]) -> Recorder:
         readings = tuple(each.reading for each in watched)
-        return Recorder(problem.bare(), field, problem.params, readings)
+        return Recorder(bare, field, problem.params, readings)
 
+    recorders = tuple(recorder(group.observables) for group in groups)
+    watch = StackedRecorder(recorder(problem.events)) if problem.events else None
     stop = spec.stop
 
     def stepper(choice: Choice) -> Stepper:
@@ -144,9 +148,9 @@ def plan(
                 extrapolates=not isinstance(choice.solver, StabilisedRungeKutta),
                 position=field.params,
             ),
-            recorders=tuple(recorder(group.observables) for group in groups),
-            watch=StackedRecorder(recorder(problem.events)) if problem.events else None,
-            loss=_StateLoss(problem.bare(), field) if stop.loss is not None else None,
+            recorders=recorders,
+            watch=watch,
+            loss=_StateLoss(bare, field) if stop.loss is not None else None,
             gradient_norm=_GradientNorm(field) if stop.needs_gradient else None,
             cost=field.cost,
             check_cost=field.gradient_cost,
