@@ -162,8 +162,8 @@ def transformer(request):
 
 
 def test_drift_is_of_first_order_and_from_the_modified_flow_of_second(transformer):
-    """Of these draws. On others of He's normal one, where 0.005 x sharpness comes near 2 on the way,
-    the order has not settled at the largest rate yet."""
+    """For these draws. On others by the normal, 0.005 x sharpness comes near 2 on the way: there
+    the order has not settled at the largest rate."""
     attrs = transformer.record.attrs
     assert attrs["time"] == pytest.approx(10.24)
     assert transformer["matched_time"][-1] == pytest.approx([10.24] * 4)
