@@ -39,6 +39,7 @@ class Sentences(Task):
 
     figures: ClassVar = FIGURES
 
+    kind: str  # a literal in every subclass, and here so that it comes first in a file
     samples: Annotated[int, Field(ge=6, lt=2**31, multiple_of=6)] = 60
     length: Annotated[int, Field(ge=3, lt=2**31)] = 5
     vocabulary: Annotated[int, Field(ge=4, lt=2**31)] = 64
