@@ -1,11 +1,15 @@
 """The paper's claims: their rows on made-up series, on runs, in the file and in the table."""
 
 import json
+from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import numpy as np
 import pytest
+import reference as ref
 from command import QUICKSTART, SMALL, gradflow
+from numpy.linalg import norm
 
 import gradflow as gf
 from gradflow import storage
@@ -22,6 +26,7 @@ def series(values, errors=None, times=LOG):
 class Stored(NamedTuple):
     """What the command left of a run, and what it said."""
 
+    folder: Path
     task: gf.tasks.Task
     flow: gf.Trajectory
     file: list[dict]
@@ -48,7 +53,7 @@ def stored(tmp_path_factory):
         done = gradflow("solve", config, own, "figures=false", "--output", run)
         assert done.code == 0, done.err
         file = json.loads((run / "claims.json").read_text())["claims"]
-        found[task.kind] = Stored(task, gf.load(run).flow, file, done.err.splitlines())
+        found[task.kind] = Stored(run, task, gf.load(run).flow, file, done.err.splitlines())
     return found
 
 
@@ -336,6 +341,106 @@ def test_both_problems_have_the_same_rows(stored):
         assert twin.value == pytest.approx(claim.value, rel=1e-3), name
         if claim.share is not None:
             assert twin.share == pytest.approx(claim.share, abs=2e-3), name
+
+
+def moved(now, then):
+    """How far matrices are from where they began, relative to these."""
+    return norm(now - then) / norm(then)
+
+
+def test_numbers_equal_the_oracles(stored):
+    """The end from the stored weights, and phase 1 as SciPy integrates hand-written gradients."""
+    run = stored["cooccurrence"]
+    rows = run.rows
+    problem = run.task.build(jax.random.key(0))
+    start, train = problem.model(problem.params), problem.data.train
+    first = ref.Weights(*map(np.asarray, (start.w, start.w_v, start.w_k, start.w_q)))
+    a, tokens, labels = map(np.asarray, (start.signs, train.tokens, train.labels))
+    with np.load(run.folder / "flow-final.npz") as arrays:
+        last = ref.Weights(*(arrays[name] for name in ("w", "w_v", "w_k", "w_q")))
+
+    def check(name, value, rel=1e-4):
+        claim = rows[name]
+        assert claim.value == pytest.approx(value, rel=rel), name
+        return claim
+
+    # T1 and T_half, by brute force.
+    coarse = np.concatenate([[0.0], np.geomspace(0.01, 0.3, 40)])
+    path = ref.solve(first, a, tokens, labels, coarse, rtol=1e-9, atol=1e-11)
+
+    def since(function, until):
+        values = np.array([function(w) for w in path])
+        i = np.flatnonzero((values <= 0) & (coarse < until))[-1]
+        fine = np.linspace(0, coarse[i + 1] - coarse[i], 30)
+        values = [
+            function(w) for w in ref.solve(path[i], a, tokens, labels, fine, rtol=1e-9, atol=1e-11)
+        ]
+        return coarse[i] + np.interp(0.0, values, fine)
+
+    def rates(w):
+        fall = ref.gradient(w, a, tokens, labels)
+        return -((a @ fall.w) @ w.w_v + (a @ w.w) @ fall.w_v)[:3]
+
+    def order(w):
+        g1, g2, g3 = rates(w)
+        return min(-g3 - max(g1, g2), g1 + g2 + g3)
+
+    t1 = since(lambda w: (labels * ref.predict(w, a, tokens)).min(), np.inf)
+    check("T1 is reached", t1)
+    check("T1 is reached", 0.222, rel=2e-3)
+    check("T1 = C / (s1^2 m m1)", t1 * 256 / 3)
+    check("T_half <= T1", since(order, t1), rel=1e-3)
+    check("T_half <= T1", 0.0185, rel=5e-3)
+
+    # At T1.
+    _, then = ref.solve(first, a, tokens, labels, np.array([0.0, t1]), rtol=1e-9, atol=1e-11)
+    response = (a @ then.w) @ then.w_v
+    for word, sign in ((1, ">"), (2, ">"), (3, "<")):
+        assert check(f"G{word} {sign} 0 at T1", response[word - 1]).held is True
+    check("loss at T1 is Theta(1)", ref.loss(then, a, tokens, labels))
+    words = np.unique(tokens)
+
+    def table(w, one, other):
+        return getattr(w, one)[:, words].T @ getattr(w, other)[:, words]
+
+    for name, one, other in (
+        ("W_K^T W_Q", "w_k", "w_q"),
+        ("W_V^T W_V", "w_v", "w_v"),
+        ("W_K^T W_K", "w_k", "w_k"),
+        ("W_Q^T W_Q", "w_q", "w_q"),
+    ):
+        change = moved(table(then, one, other), table(first, one, other))
+        check(f"{name} near its start at T1", change, rel=3e-3)
+    change = moved(then.w @ then.w.T, first.w @ first.w.T)
+    check("<w_i, w_j> near its start at T1", change, rel=3e-3)
+    g1, g2, g3 = rates(then)
+    check("max(G1', G2') < -G3'", -g3 / max(g1, g2) - 1, rel=1e-2)
+    check("-G3' < G1' + G2'", 1 + g3 / (g1 + g2), rel=1e-3)
+
+    # At the end.
+    response = (a @ last.w) @ last.w_v
+    assert check("G1 + G3 < 0", response[0] + response[2]).held is False
+    check("G2 + G3 < 0", response[1] + response[2])
+    check("training loss gets small", ref.loss(last, a, tokens, labels))
+    scores = table(last, "w_k", "w_q") - table(first, "w_k", "w_q")
+    assert words[:3].tolist() == [0, 1, 2]
+    for key, query, sign in ((1, 2, ">"), (2, 1, ">"), (3, 1, "<"), (3, 2, "<")):
+        claim = check(f"C_{key}{query} {sign} 0", scores[key - 1, query - 1])
+        assert claim.held is ((claim.value > 0) == (sign == ">"))
+    random = np.abs(scores)
+    random[:3, :3] = 0
+    ours = np.abs(scores[[0, 1, 2, 2], [1, 0, 0, 1]]).min()
+    check("C_12, C_21, C_31, C_32 exceed those of random words", ours / random.max())
+    net = norm(a @ last.w) ** 2 - norm(a @ first.w) ** 2
+    check("|W^T a|^2 rises from the start", net, rel=1e-3)
+    assert rows["|W^T a|^2 rises"].held is True
+    g = 1 / (1 + np.exp(labels * ref.predict(last, a, tokens)))
+    s1, s2, s3, s4 = (g[np.asarray(train.kinds) == kind].sum() for kind in range(4))
+    check("R is drawn into (1, 2)", (s2 + s3 + s4 - s1) / (s1 - s2), rel=1e-3)
+    assert rows["log-log slope of the loss is -1"].value == pytest.approx(-1, abs=0.15)
+    late = run.flow.time > 30
+    line = np.polyfit(np.log(run.flow.time[late]), np.log(run.flow["loss"][late]), 1)
+    check("log-log slope of the loss is -1", line[0], rel=3e-3)
 
 
 def test_the_command_writes_and_prints_them(stored):
