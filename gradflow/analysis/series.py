@@ -120,6 +120,10 @@ def derived(function: Callable[..., np.ndarray], *inputs: Series) -> Series:
     """A function of several series on the same times, with its error to first order.
 
     The error is the sum over the inputs of what each one's error changes alone.
+
+    Args:
+        function: of the values of all inputs, arrays of one shape, entry by entry.
+        inputs: one or more; times that not all of them have are left out.
     """
     times = inputs[0].times
     for other in inputs[1:]:
@@ -127,7 +131,7 @@ def derived(function: Callable[..., np.ndarray], *inputs: Series) -> Series:
     rows = [np.isin(s.times, times) for s in inputs]
     values = [s.values[keep] for s, keep in zip(inputs, rows, strict=True)]
     errors = [s.errors[keep] for s, keep in zip(inputs, rows, strict=True)]
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):  # what is not finite is left out
         found = function(*values)
         total = np.zeros_like(found)
         for i, error in enumerate(errors):

@@ -198,7 +198,8 @@ def _constant(e: Evidence, claim: Claim) -> Claim:
 
 
 def _late_slope(e: Evidence, claim: Claim) -> Claim:
-    late = e.late(e.series("loss"))
+    # A loss of margins beyond 745 is 0 in floating point.
+    late = e.late(derived(lambda x: np.where(x > 0, x, np.nan), e.series("loss")))
     fit, error = log_slope(late)
     return claim._replace(
         value=fit.value,

@@ -92,16 +92,24 @@ class Evidence:
         return max(self.end / LATE, self.moment("T1"))
 
     def late(self, series: Series) -> Series:
-        """The late times of a series, three at least."""
+        """The late times of a series.
+
+        Raises:
+            UnansweredError: there are fewer than three.
+        """
         late = series.within(self.late_start(), self.end)
         if len(late.times) < 3:
             raise UnansweredError("too few save times")
         return late
 
     def ordered(self) -> float:
-        """From when on the order of Lemma 4.3 is certain: at T_half itself it just begins."""
+        """The save time from which on the order of Lemma 4.3 can be told from none.
+
+        Raises:
+            UnansweredError: there is no such time.
+        """
         t_half, error = self.phase("T_half", self.response_order())
-        # Where it begins, a margin is zero; so without errors from the next save time on.
+        # At T_half itself a margin is zero.
         times = self.trajectory.times("response_rate")
         later = times[times > t_half + (error or 0.0)]
         if not len(later):
@@ -217,6 +225,8 @@ class Row:
     ) -> tuple[float, float]:
         if self.net is not None:
             moved = self.net(evidence).within(*interval)
+            if not len(moved.times):
+                raise UnansweredError("nothing was recorded at these times")
             change = moved.values[-1] - moved.values[0]
             return float(change), float(moved.errors[0] + moved.errors[-1])
         at = {
