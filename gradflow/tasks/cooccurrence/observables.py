@@ -151,6 +151,7 @@ _MOVING = (
         _attention_weight,
         (("key", WORDS), ("query", WORDS)),
         "mean softmax weight",
+        save=SAVE,
     ),
 )
 OBSERVABLES = (
