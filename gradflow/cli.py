@@ -81,6 +81,7 @@ def solve(
     from .config import Fault, fault
     from .flow import FAILURES, RESULTS
     from .storage import StorageError
+    from .tasks import tabulated
 
     try:
         with _Interrupt() as interrupted, Display(quiet) as display, _warnings_as_lines():
@@ -116,6 +117,8 @@ def solve(
     if not quiet:
         _say(_headline(loaded, trajectory))
         for line in outcome.comparison.findings if outcome.comparison is not None else ():
+            _say(line)
+        for line in tabulated(outcome.claims):
             _say(line)
 
 

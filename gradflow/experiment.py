@@ -20,7 +20,7 @@ from .config import Config, dump
 from .config import load as load_config
 from .problem import Problem
 from .progress import Progress
-from .tasks import Task
+from .tasks import Claim, Task
 from .trajectory import Trajectory
 
 _PACKAGES = ("gradflow", "jax", "jaxlib", "diffrax", "equinox", "optax", "numpy", "xarray")
@@ -39,10 +39,17 @@ class UnfitError(Exception):
 
 
 class Outcome(NamedTuple):
-    """What came of a run: the flow's trajectory, and the comparison if there were descents."""
+    """What came of a run.
+
+    Attributes:
+        flow: the flow's trajectory.
+        comparison: with the descents, if there were any.
+        claims: those of the task, checked along the flow.
+    """
 
     flow: Trajectory
     comparison: comparison.Comparison | None
+    claims: tuple[Claim, ...] = ()
 
     @property
     def cancelled(self) -> bool:
@@ -74,7 +81,7 @@ def run(
         cancelled: as in `gradflow.solve`.
 
     Returns:
-        The flow's trajectory, and the comparison if there were descents.
+        The flow's trajectory, the comparison if there were descents, and the task's claims.
 
     Raises:
         UnfitError: what the configuration asks for cannot be had of this problem; nothing was
@@ -114,6 +121,10 @@ def run(
         storage.write_trajectory(directory / storage.COMPARISON, compared.record)
     summary = summarise(config.problem, outcome.flow, compared)
     storage.write_json(directory / storage.SUMMARY, summary)
+    outcome = outcome._replace(claims=config.problem.claims(outcome.flow))
+    if outcome.claims:
+        rows = [claim._asdict() for claim in outcome.claims]
+        storage.write_json(directory / storage.CLAIMS, {"claims": rows})
     if config.figures:
         record = None if compared is None else compared.record
         draw(config.problem, outcome.flow, record, directory)

@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.json"
 CONFIG = "config.yaml"
 SUMMARY = "summary.json"
+CLAIMS = "claims.json"
 FLOW = "flow.nc"
 FINAL = "flow-final.npz"
 DESCENT = "descent-{}.nc"  # by the place of its learning rate in the configuration
 COMPARISON = "comparison.nc"
 FIGURES = "figures"
 # What a run consists of beside its manifest.
-_FILES = (CONFIG, SUMMARY, "*.nc", FINAL, f"{FIGURES}/*.png", f"{FIGURES}/*.pdf")
+_FILES = (CONFIG, SUMMARY, CLAIMS, "*.nc", FINAL, f"{FIGURES}/*.png", f"{FIGURES}/*.pdf")
 
 
 class StorageError(Exception):

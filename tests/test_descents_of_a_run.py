@@ -52,9 +52,9 @@ def test_what_is_said(done):
     assert warning.startswith("warning: learning rate 1.5 is above 2 / sharpness = ")
     record = gf.load(directory).comparison
     assert record is not None
-    assert lines[-len(record.attrs["findings"]) :] == record.attrs["findings"]
-    headline = lines[-len(record.attrs["findings"]) - 1]
-    assert "error estimated at " in headline
+    (headline,) = (i for i, line in enumerate(lines) if "error estimated at " in line)
+    findings = record.attrs["findings"]
+    assert lines[headline + 1 : headline + 1 + len(findings)] == findings
     assert any("drift from the modified flow grows" in line for line in lines)
 
 

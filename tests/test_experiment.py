@@ -53,7 +53,7 @@ def test_the_files_of_a_run(run):
     }
     assert files >= figures
     assert files - {name for name in files if name.startswith("figures/")} == {
-        "config.yaml", "manifest.json", "flow.nc", "summary.json", "flow-final.npz",
+        "config.yaml", "manifest.json", "flow.nc", "summary.json", "claims.json", "flow-final.npz",
     }  # fmt: skip
     assert (run / "figures/loss.png").read_bytes().startswith(b"\x89PNG")
     assert (run / "figures/loss.pdf").read_bytes().startswith(b"%PDF")

@@ -7,3 +7,7 @@ from .order import crossings as crossings
 from .order import fitted_order as fitted_order
 from .order import largest_rate as largest_rate
 from .phases import positive_since as positive_since
+from .series import Series as Series
+from .series import derived as derived
+from .series import log_slope as log_slope
+from .series import slope as slope

@@ -7,6 +7,8 @@ from pydantic import Field
 from .cooccurrence import Cooccurrence as Cooccurrence
 from .coupled import Coupled as Coupled
 from .digits import Digits as Digits
+from .task import Claim as Claim
 from .task import Task as Task
+from .task import tabulated as tabulated
 
 TaskSpec = Annotated[Cooccurrence | Coupled | Digits, Field(discriminator="kind")]

@@ -41,7 +41,11 @@ class Transformer(eqx.Module):
 
     def received(self, tokens: Int[Array, "n length"]) -> Float[Array, "n length"]:
         """For each position the attention it receives, summed over queries."""
-        return jax.nn.softmax(self._logits(tokens), axis=1).sum(axis=2)
+        return self.attention(tokens).sum(axis=2)
+
+    def attention(self, tokens: Int[Array, "n length"]) -> Float[Array, "n key query"]:
+        """For each position the softmax weight of every key."""
+        return jax.nn.softmax(self._logits(tokens), axis=1)
 
     def _logits(self, tokens: Int[Array, "n length"]) -> Float[Array, "n key query"]:
         """x_k^T W_K^T W_Q x_l / sqrt(m) for all pairs of positions of each sentence."""

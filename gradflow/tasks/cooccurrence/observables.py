@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from ..._linalg import positive
 from ...invariants import SAVE, gram_change, relative_drift
 from ...observables import Event, Observable, Snapshot
 from .data import CLASSES, SPECIAL, WORDS, Samples
+from .measures import (
+    MATRICES,
+    largest_random,
+    rate,
+    relative_change,
+    special_weights,
+    training_words,
+)
 from .model import Transformer, margins, sample_loss
 
 
@@ -60,6 +71,55 @@ def _response_order(s: Snapshot) -> Array:
     return jnp.minimum(-g3 - jnp.maximum(g1, g2), g1 + g2 + g3)
 
 
+def _readout(s: Snapshot) -> Array:
+    u = s.params.readout()
+    return u @ u
+
+
+def _attention_weight(s: Snapshot) -> Array:
+    tokens = s.data.train.tokens
+    return special_weights(s.params.attention(tokens), tokens)
+
+
+def _columns(
+    s: Snapshot,
+) -> tuple[Int[Array, " d"], Callable[[Array], Float[Array, "width d"]]]:
+    """The words that are trained on, and what takes their columns; zeros beyond the last word."""
+    words = training_words(s.data.train, s.params.w_v.shape[1])
+    return words, lambda matrix: jnp.where(words >= 0, matrix[:, words], 0.0)
+
+
+def _score_change(now: Transformer, then: Transformer, of: Callable[[Array], Array]) -> Array:
+    """W_K^T W_Q less what it was, written such that little cancels."""
+    keys, queries = of(now.w_k - then.w_k), of(now.w_q - then.w_q)
+    return keys.T @ of(now.w_q) + of(then.w_k).T @ queries
+
+
+def _correlation_change(s: Snapshot) -> Array:
+    now, then, (_, of) = s.params, s.initial, _columns(s)
+    scores = _score_change(now, then, of)
+    pairs = ((now.w_v, then.w_v), (now.w_k, then.w_k), (now.w_q, then.w_q))
+    grams = (relative_change(gram_change(of(x), of(y)), of(y).T @ of(y)) for x, y in pairs)
+    return jnp.stack([relative_change(scores, of(then.w_k).T @ of(then.w_q)), *grams])
+
+
+def _neuron_change(s: Snapshot) -> Array:
+    """Of the <w_i, w_j>: with X = (W - W_0) (W + W_0)^T their change is (X + X^T) / 2.
+
+    Its square is (|X|^2 + tr X^2) / 2, for which there are products of the smaller size m.
+    """
+    now, then = s.params.w, s.initial.w
+    less, more = now - then, now + then
+    crossed = more.T @ less
+    square = jnp.sum((less.T @ less) * (more.T @ more)) + jnp.sum(crossed * crossed.T)
+    return jnp.sqrt(jnp.maximum(square, 0.0) / 2) / positive(jnp.linalg.norm(then.T @ then))
+
+
+def _random_score_change(s: Snapshot) -> Array:
+    words, of = _columns(s)
+    return largest_random(_score_change(s.params, s.initial, of), words)
+
+
 def _balance_mlp(s: Snapshot) -> Array:
     now, then = s.params, s.initial
     return relative_drift(gram_change(now.w, then.w), gram_change(now.w_v.T, then.w_v.T))
@@ -71,11 +131,9 @@ def _balance_attention(s: Snapshot) -> Array:
 
 
 _CLASS = (("class", CLASSES),)
-OBSERVABLES = (
-    Observable("class_loss", _class_loss, _CLASS, "training loss"),
-    Observable("class_gradient", _class_gradient, _CLASS, "sum of g over the class"),
-    Observable("test_loss", _test_loss, label="test loss"),
-    Observable("min_margin", _min_margin, label="smallest margin"),
+_MOVING = (
+    Observable("response", _response, (("word", WORDS),), "MLP response"),
+    Observable("readout", _readout, label=r"$|W^\top a|^2$"),
     Observable(
         "attention_score",
         _attention_score,
@@ -88,7 +146,37 @@ OBSERVABLES = (
         (("word", WORDS), ("other", WORDS)),
         "value correlation",
     ),
-    Observable("response", _response, (("word", WORDS),), "MLP response"),
+    Observable(
+        "attention_weight",
+        _attention_weight,
+        (("key", WORDS), ("query", WORDS)),
+        "mean softmax weight",
+        save=SAVE,
+    ),
+)
+OBSERVABLES = (
+    Observable("class_loss", _class_loss, _CLASS, "training loss"),
+    Observable("class_gradient", _class_gradient, _CLASS, "sum of g over the class"),
+    Observable("test_loss", _test_loss, label="test loss"),
+    Observable("min_margin", _min_margin, label="smallest margin"),
+    *_MOVING,
+    *map(rate, _MOVING),
+    Observable(
+        "correlation_change",
+        _correlation_change,
+        (("matrix", MATRICES),),
+        "relative change of correlations of words",
+        save=SAVE,
+    ),
+    Observable(
+        "neuron_change", _neuron_change, label="relative change of neurons' products", save=SAVE
+    ),
+    Observable(
+        "random_score_change",
+        _random_score_change,
+        label="largest change of a score with a random word",
+        save=SAVE,
+    ),
     Observable("balance_mlp", _balance_mlp, label=r"drift of $W^\top W - W_V W_V^\top$", save=SAVE),
     Observable(
         "balance_attention",

@@ -12,8 +12,10 @@ from pydantic import Field, model_validator
 
 from ...analysis import positive_since
 from ...trajectory import Trajectory
-from ..task import Task
+from ..task import Claim, Task
+from .claims import ROWS
 from .data import SPECIAL, Data, draw, random_words
+from .evidence import Evidence
 from .figures import FIGURES
 from .model import Transformer
 
@@ -71,6 +73,16 @@ class Sentences(Task):
         if t1 is not None:
             t_half = positive_since(crossings["response_order"], final["response_order"], t1)
         return {"T_half": t_half, "T1": t1}
+
+    def claims(self, trajectory: Trajectory) -> tuple[Claim, ...]:
+        """The claims of the paper, in its order, each checked along the trajectory.
+
+        Of a variable the trajectory's own save times count, and in between it is taken as linear
+        in log t, at T_half and T1 too. A claim holds where it holds at all of them.
+        """
+        rate = self.deviation("w") ** 2 * self.width * self.neurons
+        evidence = Evidence(trajectory, self.phases(trajectory), rate)
+        return tuple(row(evidence) for row in ROWS)
 
     def sources(self, key: Array) -> tuple[np.random.Generator, ...]:
         """What training sentences, test sentences and weights are drawn from, one each.

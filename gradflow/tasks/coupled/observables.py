@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
+from ...invariants import SAVE
 from ...observables import Event, Observable, Snapshot
 from ..cooccurrence.data import CLASSES, SPECIAL, WORDS
+from ..cooccurrence.measures import (
+    MATRICES,
+    largest_random,
+    rate,
+    relative_change,
+    special_weights,
+)
 from .system import attend, squared_speed, velocity
 
 
@@ -59,17 +67,42 @@ def _response_order(s: Snapshot) -> Array:
     return jnp.minimum(-g3 - jnp.maximum(g1, g2), g1 + g2 + g3)
 
 
+def _readout(s: Snapshot) -> Array:
+    return s.params.readout
+
+
+def _attention_weight(s: Snapshot) -> Array:
+    train = s.data.train
+    return special_weights(attend(s.params, s.data.sizes, train).attention, train.tokens)
+
+
+def _is_trained_on(s: Snapshot) -> Bool[Array, " d"]:
+    """Of every word, whether a training sentence has it; some are in test sentences alone."""
+    return jnp.zeros(len(s.params.response), bool).at[s.data.train.tokens].set(True)
+
+
+def _correlation_change(s: Snapshot) -> Array:
+    trained = _is_trained_on(s)
+    both = trained[:, None] & trained
+    pairs = ((getattr(s.params, name), getattr(s.initial, name)) for name in MATRICES)
+    return jnp.stack(
+        [relative_change(jnp.where(both, x - y, 0), jnp.where(both, y, 0)) for x, y in pairs]
+    )
+
+
+def _random_score_change(s: Snapshot) -> Array:
+    trained = _is_trained_on(s)
+    change = jnp.where(trained[:, None] & trained, s.params.scores - s.initial.scores, 0)
+    return largest_random(change, jnp.arange(len(change)))
+
+
 def _grad_norm(s: Snapshot) -> Array:
     return jnp.sqrt(squared_speed(s.params, s.data.sizes, s.data.train))
 
 
-OBSERVABLES = (
-    Observable("loss", _loss, label="training loss"),
-    Observable("grad_norm", _grad_norm, label="gradient norm"),
-    Observable("class_loss", _class_loss, (("class", CLASSES),), "training loss"),
-    Observable("class_gradient", _class_gradient, (("class", CLASSES),), "sum of g over the class"),
-    Observable("test_loss", _test_loss, label="test loss"),
-    Observable("min_margin", _min_margin, label="smallest margin"),
+_MOVING = (
+    Observable("response", _response, (("word", WORDS),), "MLP response"),
+    Observable("readout", _readout, label=r"$|W^\top a|^2$"),
     Observable(
         "attention_score",
         _attention_score,
@@ -82,6 +115,35 @@ OBSERVABLES = (
         (("word", WORDS), ("other", WORDS)),
         "value correlation",
     ),
-    Observable("response", _response, (("word", WORDS),), "MLP response"),
+    Observable(
+        "attention_weight",
+        _attention_weight,
+        (("key", WORDS), ("query", WORDS)),
+        "mean softmax weight",
+        save=SAVE,
+    ),
+)
+OBSERVABLES = (
+    Observable("loss", _loss, label="training loss"),
+    Observable("grad_norm", _grad_norm, label="gradient norm"),
+    Observable("class_loss", _class_loss, (("class", CLASSES),), "training loss"),
+    Observable("class_gradient", _class_gradient, (("class", CLASSES),), "sum of g over the class"),
+    Observable("test_loss", _test_loss, label="test loss"),
+    Observable("min_margin", _min_margin, label="smallest margin"),
+    *_MOVING,
+    *map(rate, _MOVING),
+    Observable(
+        "correlation_change",
+        _correlation_change,
+        (("matrix", MATRICES),),
+        "relative change of correlations of words",
+        save=SAVE,
+    ),
+    Observable(
+        "random_score_change",
+        _random_score_change,
+        label="largest change of a score with a random word",
+        save=SAVE,
+    ),
 )
 EVENTS = (Event("min_margin", _min_margin), Event("response_order", _response_order))
