@@ -118,7 +118,9 @@ MALFORMED = [
     top("empty key", '"": 1', "1: '': ", "unknown key ''; allowed: problem"),
     top("odd key", '"a\\nb": 1', r"1: 'a\nb': ", r"unknown key 'a\nb'; allowed: problem"),
     flow("unknown in flow", "rtoll: 1", "3: flow.rtoll: ", "did you mean 'rtol'? allowed: t1, "),
-    task("unknown in task", "widht: 1", "3: problem.widht: ", "did you mean 'width'? allowed: "),
+    task(
+        "unknown in task", "widht: 1", "3: problem.widht: ", "did you mean 'width'? allowed: kind"
+    ),
     task("of another task", "hidden: 1", "3: problem.hidden: ", "unknown key 'hidden'; allowed: "),
     flow("in stop", "stop: {los: 1}", "10: flow.stop.los: ", "did you mean 'loss'? allowed: grad"),
     flow(
