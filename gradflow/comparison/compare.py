@@ -2,65 +2,24 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import diffrax
-import jax
-import numpy as np
 import optax
 from jaxtyping import Array, Key
 
-from .. import spectra
-from .._linalg import Separation, separation
-from ..descent import DescentRun, Optimiser, initial_sharpness, whole_steps
+from ..descent import Optimiser, whole_steps
 from ..fields import GRADIENT, FieldSpec
-from ..flow import Certificate, FlowRun, FlowSpec, Stop, check_tolerance, checked, observed
+from ..flow import Stop, check_tolerance, checked
 from ..flow.spec import NEVER, SAVE
-from ..observables import DISSIPATED, ENERGY, Observable
+from ..observables import Observable
 from ..problem import Problem
 from ..progress import Progress, Watch
-from ..recording import Group, grouped
 from ..save_times import SaveTimes
 from ..spectra import Spectrum
-from ..trajectory import Trajectory
-from .lattice import explicit, lattice
-from .record import Row, assemble, check_names
-from .report import findings, numbers, stability
+from .lockstep import Comparison, Lockstep
 from .spec import check_different
-
-# The share of a sharpness that its residual may be: the error of the value goes with its square.
-_WELL_KNOWN = 0.03
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A flow and descents, and how far they are apart.
-
-    ``comparison["drift"]`` is short for ``comparison.record["drift"]``.
-
-    Attributes:
-        flow: the flow's trajectory, at the save times asked for.
-        descents: the descents' trajectories, in the order of the learning rates.
-        record: the comparison as a trajectory, over the axes ``time`` and ``learning_rate``: see
-            `gradflow.comparison.record.assemble`.
-        findings: what it shows, a line each.
-    """
-
-    flow: Trajectory
-    descents: tuple[Trajectory, ...]
-    record: Trajectory
-    findings: tuple[str, ...]
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        return self.record[name]
-
-    @property
-    def time(self) -> np.ndarray:
-        """The times of comparison, shape ``(k,)``."""
-        return self.record.time
 
 
 def compare(
@@ -137,196 +96,8 @@ def compare(
             "the optimiser was made already, for one learning rate; pass the function that makes "
             "it, e.g. optax.sgd or lambda rate: optax.sgd(rate, momentum=0.9)"
         )
-    together = _Lockstep(problem, spec, solver, observables, ends, modified)
+    together = Lockstep(problem, spec, solver, observables, ends, modified)
     together.begin(optimiser, batch_size, key)
     watch = Watch(progress and together.overall(progress), cancelled)
     together.go(watch)
     return together.comparison(watch, drift_limit)
-
-
-@dataclass
-class _Rate:
-    """What belongs to one learning rate."""
-
-    descent: DescentRun
-    modified: FlowRun | None
-    plain: bool
-
-
-class _Lockstep:
-    """All runs of a comparison, side by side."""
-
-    def __init__(
-        self,
-        problem: Problem,
-        spec: FlowSpec,
-        solver: str | diffrax.AbstractSolver,
-        observables: Sequence[Observable] | Mapping[str, Callable[[Any, Any, Any], Array]],
-        ends: list[tuple[float, int]],
-        modified: Callable[[float], FieldSpec] | None,
-    ):
-        self._problem, self._spec, self._solver, self._modified = problem, spec, solver, modified
-        asked = observed(problem, spec, observables)
-        what = observed(problem, spec, observables, (spectra.sharpness(),))
-        check_names(what)
-        # Another quantity of that name may be a user's; beside ours is its residual.
-        parts = {part.name for o in what for part in o.variables}
-        self._own_sharpness = "sharpness_residual" in parts
-        self._ends = ends
-        rates, most = [rate for rate, _ in ends], [count for _, count in ends]
-        groups = grouped(spec.save, spec.save_each, what)
-        self._groups = groups
-        self._lattices = {g.axis: lattice(g.save, spec.t1, rates, most) for g in groups}
-        self._main = self._lattices[groups[0].axis]
-        self._rows: Sequence[Row] = []
-        # The flow records all groups at the times of all descents too.
-        every = {
-            o.name: explicit(self._lattices[group.axis].flow)
-            for group in groups
-            for o in group.observables
-        }
-        flow = {"save": explicit(self._main.flow), "save_each": every, "stop": spec.stop}
-        self._flow_spec = spec.model_copy(update=flow)
-        self._flow = FlowRun(problem, self._flow_spec, solver, what, keep_step=True)
-        self._certificate = Certificate(problem, self._flow_spec, asked) if spec.certify else None
-
-    def begin(self, optimiser: Optimiser, batch_size: int | None, key: Any) -> None:
-        """Make the descents ready, and their modified flows."""
-        groups = tuple(self._of_descents(group) for group in self._groups)
-        self._rates: list[_Rate] = []
-        self._sharpness = float("nan")
-        for rate, count in self._ends:
-            descent = DescentRun(
-                self._problem, optimiser, rate, count, groups, self._spec.t1, batch_size, key
-            )
-            if not self._rates:
-                self._sharpness = self._sharpness_at_start(descent)
-            plain = descent.check_rate(self._sharpness)
-            self._rates.append(_Rate(descent, self._modified_run(rate), plain))
-
-    def _sharpness_at_start(self, descent: DescentRun) -> float:
-        """As it is recorded, if that is so and if it is well known there."""
-        names = ("sharpness", "sharpness_residual")
-        value, residual = map(descent.recorded_at_start, names)
-        if value is None or residual is None or not residual <= _WELL_KNOWN * value:
-            return initial_sharpness(self._problem)
-        return value
-
-    def _of_descents(self, group: Group) -> Group:
-        kept = tuple(o for o in group.observables if o is not DISSIPATED and o is not ENERGY)
-        return replace(
-            group,
-            save=explicit(self._lattices[group.axis].times),
-            observables=kept,
-        )
-
-    def _modified_run(self, rate: float) -> FlowRun | None:
-        if self._modified is None:
-            return None
-        ends = explicit(np.array([0.0, self._spec.t1]))
-        update = {"field": self._modified(rate), "save": ends, "save_each": {}, "stop": NEVER}
-        spec = self._spec.model_copy(update=update)
-        return FlowRun(self._problem.without_events(), spec, "auto", (), keep_step=True)
-
-    def overall(self, progress: Callable[[Progress], None]) -> Callable[[Progress], None]:
-        """Reports of single runs, with the share of all descents' steps that lie behind."""
-        total = sum(count for _, count in self._ends)
-
-        def tell(report: Progress) -> None:
-            done = sum(rate.descent.step for rate in self._rates)
-            progress(replace(report, fraction=done / total))
-
-        return tell
-
-    def go(self, watch: Watch) -> None:
-        """Run all to the end, or to where the flow or whoever watches ends it."""
-        steps, matched = self._main.steps, self._main.matched
-        to_certify = deque(self._main.flow if self._certificate is not None else ())
-        rows: list[list[Any]] = [[(None, None)] * len(self._rates) for _ in matched]
-        # In the order of their times, which near the end need not be that of the rows.
-        for place in np.argsort(matched, axis=None, kind="stable").tolist():
-            i, j = divmod(place, len(self._rates))
-            time = float(matched[i, j])
-            while to_certify and to_certify[0] <= time:
-                self._certify(to_certify.popleft(), watch)
-            rows[i][j] = self._measure(self._rates[j], int(steps[i, j]), time, watch)
-            if self._over(time):
-                rows = rows[:i]
-                break
-        self._rows = rows
-        while to_certify and not self._over(to_certify[0]):
-            self._certify(to_certify.popleft(), watch)
-        self._finish(watch)
-
-    def _certify(self, time: float, watch: Watch) -> None:
-        assert self._certificate is not None
-        watch.reach(self._flow, time)
-        self._certificate.look(self._flow, time, watch)
-
-    def _over(self, time: float) -> bool:
-        """Whether the flow ended before `time`, or anything was cancelled."""
-        flow = self._flow
-        early = flow.result is not None and flow.time < flow.rounded(time)
-        return early or any(run.result == "cancelled" for run in self._runs())
-
-    def _runs(self) -> list[FlowRun | DescentRun]:
-        pairs = [(rate.descent, rate.modified) for rate in self._rates]
-        return [self._flow, *(run for pair in pairs for run in pair if run is not None)]
-
-    def _finish(self, watch: Watch) -> None:
-        """What is left after the last time of comparison: less than a step of the largest rate."""
-        if not self._over(0.0):
-            watch.reach(self._flow)
-            for rate in self._rates:
-                if self._flow.result == "end_time":
-                    watch.reach(rate.descent, rate.descent.steps)
-                else:
-                    watch.reach(rate.descent, self._flow.time // rate.descent.learning_rate)
-                    rate.descent.end("flow_ended")
-        for run in self._runs():
-            run.end("cancelled")
-
-    def _measure(
-        self, rate: _Rate, step: int, time: float, watch: Watch
-    ) -> tuple[Separation | None, Separation | None]:
-        """How far the descent is from the flow and its modified flow; ``None`` if one ended."""
-        watch.reach(self._flow, time)
-        if self._over(time):
-            return None, None
-        watch.reach(rate.descent, step)
-        if rate.descent.step != step or rate.descent.result in ("diverged", "not_finite"):
-            return None, None
-        origin, params = self._problem.params, rate.descent.params
-        found: list[Separation | None] = []
-        for flow in (self._flow, rate.modified):
-            if flow is not None:
-                watch.reach(flow, time)
-            there = None if flow is None else flow.at(time)
-            apart = None if there is None else separation(params, there, origin)
-            found.append(jax.device_get(apart))
-        return found[0], found[1]
-
-    def comparison(self, watch: Watch, drift_limit: float) -> Comparison:
-        """What came of it."""
-        if self._certificate is not None:
-            flow = self._certificate.attach(self._flow, watch)
-        else:
-            flow = self._flow.trajectory()
-        descents = tuple(rate.descent.trajectory() for rate in self._rates)
-        rates = [rate for rate, _ in self._ends]
-        plain = [rate.plain for rate in self._rates]
-        # Where descent is unstable on the way, there is no power of the rate to be found.
-        recorded = flow["sharpness"] if self._own_sharpness else np.empty(0)
-        most = float(np.nanmax(recorded, initial=self._sharpness))
-        stable = [
-            r for r, is_plain in zip(rates, plain, strict=True) if not is_plain or r * most <= 2
-        ]
-        record = assemble(rates, self._lattices, self._rows, flow, descents, stable)
-        record.attrs["sharpness"] = self._sharpness
-        looked = [is_plain and self._own_sharpness for is_plain in plain]
-        record.attrs["stability"] = stability(rates, looked, flow, descents)
-        record.attrs.update(numbers(record, drift_limit))
-        told = findings(record, descents, plain, self._spec.rtol)
-        record.attrs["findings"] = told
-        nominal = {axis: each.nominal for axis, each in self._lattices.items()}
-        return Comparison(flow.at_times(nominal), descents, record, told)

@@ -12,7 +12,7 @@ from ..trajectory import Trajectory
 from .record import FITTED, RATE
 
 if TYPE_CHECKING:
-    from .compare import Comparison
+    from .lockstep import Comparison
 
 _EDGE = 0.9  # of 2 / sharpness: from here on a learning rate counts as at the edge of stability
 _FLOOR = 10  # times rtol: drifts below that are hardly told from the flow's own error
