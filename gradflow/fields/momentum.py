@@ -36,7 +36,7 @@ then; that of g_0 is left to the start: coast(0) = -h g_0 / (2 (1 - mu)).
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
@@ -45,6 +45,7 @@ from jaxtyping import Array, Float, PyTree
 
 from .._linalg import tree_axpy, tree_dot, tree_scale
 from ..problem import Problem
+from .field import AbstractField
 
 
 class MomentumState(NamedTuple):
@@ -114,3 +115,52 @@ class Momentum(eqx.Module):
 def _first_coast(mechanism: Momentum, problem: Problem, params: PyTree, data: PyTree) -> PyTree:
     back = -mechanism.learning_rate / (2 * mechanism.friction)
     return tree_scale(back, jax.grad(problem.loss)(params, data))
+
+
+class MomentumFlow(AbstractField):
+    """The equation of second order of this module's docstring.
+
+    The optimiser is within O(eta^2) of it at a fixed time t = eta x step and fixed mu, the first
+    few steps apart.
+
+    Attributes:
+        problem: the problem's functions.
+        mechanism: the numbers of the equation.
+    """
+
+    problem: Problem
+    mechanism: Momentum
+
+    symmetric: ClassVar[bool] = False
+    init_cost: ClassVar[int] = 1
+
+    def init(self, params: PyTree, data: PyTree) -> MomentumState:
+        """The state that stands for the optimiser's own start from `params`."""
+        return self.mechanism.start(self.problem, params, data)
+
+    def __call__(self, t: Float[Array, ""], state: MomentumState, data: PyTree) -> MomentumState:
+        """The time derivative of the state: one evaluation of grad L."""
+        return self.mechanism.slope(self.problem, state, data)
+
+    @staticmethod
+    def measured(state: MomentumState) -> PyTree:
+        """The parameters, and how far they would coast."""
+        return state.params, state.coast
+
+    @staticmethod
+    def params(state: MomentumState) -> PyTree:
+        """The parameters."""
+        return state.params
+
+    @staticmethod
+    def dissipated(state: MomentumState) -> Float[Array, ""]:
+        """What the energy has lost."""
+        return state.dissipated
+
+    def gradient(self, state: MomentumState, slope: MomentumState, data: PyTree) -> PyTree:
+        """grad L, read off the slope."""
+        return self.mechanism.gradient(slope)
+
+    def energy(self, state: MomentumState, gradient: PyTree, data: PyTree) -> Float[Array, ""]:
+        """The loss and the kinetic energy."""
+        return self.mechanism.energy(self.problem, state, data)

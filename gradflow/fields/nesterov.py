@@ -6,67 +6,20 @@ learning", ICML 2013, in the form that ``optax.sgd(..., nesterov=True)`` has.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
-from jaxtyping import Array, Float, PyTree
 from pydantic import Field
 
 from ..problem import Problem
-from .field import AbstractField, FieldSpec, number
-from .momentum import Momentum, MomentumState
-
-
-class NesterovFlow(AbstractField):
-    """eta (1 + mu) / 2 params'' + (1 - mu) params' + mu eta d/dt grad L = -grad L(params).
-
-    ``optax.sgd(eta, momentum=mu, nesterov=True)`` is within O(eta^2) of it at a fixed time
-    t = eta x step and fixed mu, the first few steps apart: see `gradflow.fields.momentum`.
-
-    Attributes:
-        problem: the problem's functions.
-        mechanism: the numbers of the equation.
-    """
-
-    problem: Problem
-    mechanism: Momentum
-
-    symmetric: ClassVar[bool] = False
-    init_cost: ClassVar[int] = 1
-
-    def init(self, params: PyTree, data: PyTree) -> MomentumState:
-        """The state that stands for the optimiser's own start from `params`."""
-        return self.mechanism.start(self.problem, params, data)
-
-    def __call__(self, t: Float[Array, ""], state: MomentumState, data: PyTree) -> MomentumState:
-        """The time derivative of the state: one evaluation of grad L."""
-        return self.mechanism.slope(self.problem, state, data)
-
-    @staticmethod
-    def measured(state: MomentumState) -> PyTree:
-        """The parameters, and how far they would coast."""
-        return state.params, state.coast
-
-    @staticmethod
-    def params(state: MomentumState) -> PyTree:
-        """The parameters."""
-        return state.params
-
-    @staticmethod
-    def dissipated(state: MomentumState) -> Float[Array, ""]:
-        """What the energy has lost."""
-        return state.dissipated
-
-    def gradient(self, state: MomentumState, slope: MomentumState, data: PyTree) -> PyTree:
-        """grad L, read off the slope."""
-        return self.mechanism.gradient(slope)
-
-    def energy(self, state: MomentumState, gradient: PyTree, data: PyTree) -> Float[Array, ""]:
-        """The loss and the kinetic energy."""
-        return self.mechanism.energy(self.problem, state, data)
+from .field import FieldSpec, number
+from .momentum import Momentum, MomentumFlow
 
 
 class Nesterov(FieldSpec):
     """The equation of Nesterov's method, by its learning rate and momentum.
+
+    eta (1 + mu) / 2 params'' + (1 - mu) params' + mu eta d/dt grad L = -grad L(params),
+    which ``optax.sgd(eta, momentum=mu, nesterov=True)`` follows: see `gradflow.fields.momentum`.
 
     Attributes:
         learning_rate: eta of the descent that it stands for.
@@ -80,4 +33,4 @@ class Nesterov(FieldSpec):
     def build(self, problem: Problem) -> Any:
         """The field."""
         eta, mu = number(self.learning_rate, problem), number(self.momentum, problem)
-        return NesterovFlow(problem.bare(), Momentum(eta, mu, mu * eta))
+        return MomentumFlow(problem.bare(), Momentum(eta, mu, mu * eta))
