@@ -109,8 +109,8 @@ class Digits(Task):
     hidden: Annotated[int, Field(ge=1, lt=2**31)] = 32
     samples: Annotated[int, Field(ge=1, lt=_IMAGES)] = 1000
 
-    def build(self, key: Array) -> Problem:
-        """The problem for one draw of the training set and the weights, from `key`.
+    def build(self, key: Array, data_key: Array | None = None) -> Problem:
+        """The problem for one draw of the weights from `key`, and of the images from `data_key`.
 
         Weights are drawn in float32 and converted, so that runs in float32 and in float64 start
         at the same point.
@@ -118,9 +118,10 @@ class Digits(Task):
         # Imported here: it takes as long as everything else together.
         from sklearn.datasets import load_digits
 
-        data_key, model_key = jax.random.split(key)
+        split_key, _ = jax.random.split(key if data_key is None else data_key)
+        _, model_key = jax.random.split(key)
         pixels, digits = load_digits(return_X_y=True)
-        order = np.asarray(jax.random.permutation(data_key, len(digits)))
+        order = np.asarray(jax.random.permutation(split_key, len(digits)))
         parts = np.split(order, [self.samples])
         train, test = (
             Images(*map(jax.device_put, (pixels[part] / 16.0, digits[part].astype(np.int32))))

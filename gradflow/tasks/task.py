@@ -84,8 +84,12 @@ class Task(Spec, abc.ABC):
     figures: ClassVar[tuple[Figure, ...]] = (LOSS, ENERGY)
 
     @abc.abstractmethod
-    def build(self, key: Array) -> Problem:
-        """The problem for one draw of data and initial parameters, from `key`."""
+    def build(self, key: Array, data_key: Array | None = None) -> Problem:
+        """The problem for one draw of initial parameters from `key`, and of data from `data_key`.
+
+        Without a `data_key` both are drawn from `key`. Either way the data of two problems are
+        the same where the key that they are drawn from is, and likewise the parameters.
+        """
 
     def phases(self, trajectory: Trajectory) -> dict[str, float | None]:
         """The times that separate the phases of training; ``None`` for one not reached."""

@@ -84,14 +84,23 @@ class Sentences(Task):
         evidence = Evidence(trajectory, self.phases(trajectory), rate)
         return tuple(row(evidence) for row in ROWS)
 
-    def sources(self, key: Array) -> tuple[np.random.Generator, ...]:
+    def sources(
+        self, key: Array, data_key: Array | None = None
+    ) -> tuple[np.random.Generator, np.random.Generator, np.random.Generator]:
         """What training sentences, test sentences and weights are drawn from, one each.
+
+        Sentences are drawn from `data_key`, if it is given, as they would be from the same `key`.
 
         Everything is drawn on the host in float64, so that it does not depend on the device, and
         float32 runs start where float64 runs do, to rounding.
         """
-        entropy = np.asarray(jax.random.key_data(key)).tolist()
-        return tuple(map(np.random.default_rng, np.random.SeedSequence(entropy).spawn(3)))
+
+        def spawn(key: Array) -> list[np.random.Generator]:
+            entropy = np.asarray(jax.random.key_data(key)).tolist()
+            return list(map(np.random.default_rng, np.random.SeedSequence(entropy).spawn(3)))
+
+        train, test, _ = spawn(key if data_key is None else data_key)
+        return train, test, spawn(key)[2]
 
     def data(self, train: np.random.Generator, test: np.random.Generator) -> Data:
         """The sentences."""

@@ -21,9 +21,9 @@ class Cooccurrence(Sentences):
 
     kind: Literal["cooccurrence"] = "cooccurrence"
 
-    def build(self, key: Array) -> Problem:
-        """The problem for one draw of data and weights, from `key`."""
-        train, test, weights = self.sources(key)
+    def build(self, key: Array, data_key: Array | None = None) -> Problem:
+        """The problem for one draw of weights from `key`, and of sentences from `data_key`."""
+        train, test, weights = self.sources(key, data_key)
         return Problem(
             params=self.weights(weights),
             data=self.data(train, test),

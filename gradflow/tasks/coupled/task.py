@@ -58,9 +58,9 @@ class Coupled(Sentences):
             )
         return self
 
-    def build(self, key: Array) -> Problem:
-        """The problem for one draw of data and of the start, from `key`."""
-        *sources, weights = self.sources(key)
+    def build(self, key: Array, data_key: Array | None = None) -> Problem:
+        """The problem for one draw of the start from `key`, and of sentences from `data_key`."""
+        *sources, weights = self.sources(key, data_key)
         sentences = self.data(*sources)
         special = np.arange(SPECIAL, dtype=np.int32)
         words = np.union1d(special, np.concatenate([s.tokens.ravel() for s in sentences]))
