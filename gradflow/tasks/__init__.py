@@ -7,6 +7,7 @@ from pydantic import Field
 from .cooccurrence import Cooccurrence as Cooccurrence
 from .coupled import Coupled as Coupled
 from .digits import Digits as Digits
+from .measure import Measure as Measure
 from .task import Claim as Claim
 from .task import Task as Task
 from .task import tabulated as tabulated

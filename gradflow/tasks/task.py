@@ -13,6 +13,7 @@ from ..observables import Event, Observable
 from ..plotting import ENERGY, LOSS, Figure
 from ..problem import Problem
 from ..trajectory import Trajectory
+from .measure import Measure
 
 
 class Claim(NamedTuple):
@@ -79,6 +80,7 @@ class Task(Spec, abc.ABC):
     Subclasses have a field ``kind``, a literal by which configuration files choose them.
     """
 
+    title: ClassVar[str] = ""
     observables: ClassVar[tuple[Observable, ...]] = ()
     events: ClassVar[tuple[Event, ...]] = ()
     figures: ClassVar[tuple[Figure, ...]] = (LOSS, ENERGY)
@@ -105,3 +107,18 @@ class Task(Spec, abc.ABC):
         """What is claimed of this problem, each claim checked along the trajectory."""
         del trajectory
         return ()
+
+    def measures(self, trajectory: Trajectory) -> tuple[Measure, ...]:
+        """What is followed from size to size of the problem, as this run has it."""
+        del trajectory
+        return ()
+
+    @property
+    def unit_of_time(self) -> float:
+        """The time by which runs of different sizes are alike."""
+        return 1.0
+
+    def counterpart(self, weights: int) -> Task | None:
+        """The same problem by other means, where they take at most so many weights."""
+        del weights
+        return None

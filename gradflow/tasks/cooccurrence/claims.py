@@ -10,6 +10,8 @@ from ...analysis import Series, derived, log_slope, slope
 from ..task import Claim
 from .evidence import Evidence, Row, Special
 
+TRAINED = ((1, 2), (2, 1), (3, 1), (3, 2))  # key and query of the scores that Theorem 3.3 names
+
 
 def _of(name: str, **labels: object) -> Callable[[Evidence], Series]:
     """A recorded variable."""
@@ -175,10 +177,13 @@ def _coefficient(key: int, query: int) -> Callable[[Evidence], Series]:
 
 
 def _domination(e: Evidence) -> Series:
-    pairs = ((1, 2), (2, 1), (3, 1), (3, 2))
-    ours = (_coefficient(key, query)(e) for key, query in pairs)
     random = e.series("random_score_change")
-    return derived(lambda r, *c: np.min(np.abs(c), axis=0) / r, random, *ours)
+    return derived(lambda r, *c: np.min(np.abs(c), axis=0) / r, random, *trained_coefficients(e))
+
+
+def trained_coefficients(e: Evidence) -> list[Series]:
+    """C_12, C_21, C_31 and C_32 of Theorem 3.3."""
+    return [_coefficient(key, query)(e) for key, query in TRAINED]
 
 
 def _t1(e: Evidence, claim: Claim) -> Claim:
@@ -209,8 +214,13 @@ def _late_slope(e: Evidence, claim: Claim) -> Claim:
     )
 
 
+def late_inverse_loss(e: Evidence) -> Series:
+    """1/L at late times, whose slope Theorem F.8 speaks of."""
+    return e.late(derived(lambda x: 1 / x, e.series("loss")))
+
+
 def _loss_rate(e: Evidence, claim: Claim) -> Claim:
-    late = e.late(derived(lambda x: 1 / x, e.series("loss")))
+    late = late_inverse_loss(e)
     value, error = slope(late)
     return claim._replace(
         value=value / e.rate,

@@ -12,12 +12,14 @@ from pydantic import Field, model_validator
 
 from ...analysis import positive_since
 from ...trajectory import Trajectory
+from ..measure import Measure
 from ..task import Claim, Task
 from .claims import ROWS
 from .data import SPECIAL, Data, draw, random_words
 from .evidence import Evidence
 from .figures import FIGURES
 from .model import Transformer
+from .orders import Sizes, measured
 
 
 class Sentences(Task):
@@ -80,9 +82,27 @@ class Sentences(Task):
         Of a variable the trajectory's own save times count, and in between it is taken as linear
         in log t, at T_half and T1 too. A claim holds where it holds at all of them.
         """
-        rate = self.deviation("w") ** 2 * self.width * self.neurons
-        evidence = Evidence(trajectory, self.phases(trajectory), rate)
+        evidence = self._evidence(trajectory)
         return tuple(row(evidence) for row in ROWS)
+
+    def measures(self, trajectory: Trajectory) -> tuple[Measure, ...]:
+        """What the orders of the paper are about, and the limit of infinite width."""
+        s0, s1 = self.deviation("w_v"), self.deviation("w")
+        sizes = Sizes(self.samples, self.length, self.width, self.neurons, s0, s1)
+        return measured(self._evidence(trajectory), sizes, self.unique_words)
+
+    def _evidence(self, trajectory: Trajectory) -> Evidence:
+        return Evidence(trajectory, self.phases(trajectory), self.rate)
+
+    @property
+    def rate(self) -> float:
+        """s1^2 m m_1: phase 1 ends at a multiple of its inverse, and 1/L grows in proportion."""
+        return self.deviation("w") ** 2 * self.width * self.neurons
+
+    @property
+    def unit_of_time(self) -> float:
+        """1 / (s1^2 m m_1)."""
+        return 1 / self.rate
 
     def sources(
         self, key: Array, data_key: Array | None = None

@@ -16,6 +16,7 @@ from .sentences import Sentences
 class Cooccurrence(Sentences):
     """The word co-occurrence problem; defaults are the paper's experiment (Appendix A)."""
 
+    title: ClassVar = "transformer"
     observables: ClassVar = OBSERVABLES
     events: ClassVar = EVENTS
 

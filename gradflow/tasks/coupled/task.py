@@ -10,8 +10,10 @@ from jaxtyping import Array
 from pydantic import model_validator
 
 from ...problem import Problem
-from ..cooccurrence.data import SPECIAL, Samples
+from ..cooccurrence.data import SPECIAL, Samples, random_words
+from ..cooccurrence.data import Data as SentenceData
 from ..cooccurrence.sentences import Sentences
+from ..cooccurrence.task import Cooccurrence
 from .observables import EVENTS, OBSERVABLES
 from .statistics import draw
 from .system import Sizes, State, of_weights, velocity
@@ -34,7 +36,9 @@ class Coupled(Sentences):
     """The co-occurrence transformer as its coupled dynamical system (Appendix C).
 
     Only words that occur in the sentences are followed: the others change nothing and are
-    changed by nothing that anyone looks at.
+    changed by nothing that anyone looks at. Where words occur more than once, so that there could
+    have been more of them, as many others are followed too: the size of the state depends on the
+    sizes of the problem alone, and all seeds are one compiled program.
 
     Attributes:
         start: ``"weights"``, from the very weights that the transformer of the same seed starts
@@ -42,6 +46,7 @@ class Coupled(Sentences):
             standard deviations give the state, without any weights: for every width.
     """
 
+    title: ClassVar = "coupled system"
     observables: ClassVar = OBSERVABLES
     events: ClassVar = EVENTS
 
@@ -62,8 +67,7 @@ class Coupled(Sentences):
         """The problem for one draw of the start from `key`, and of sentences from `data_key`."""
         *sources, weights = self.sources(key, data_key)
         sentences = self.data(*sources)
-        special = np.arange(SPECIAL, dtype=np.int32)
-        words = np.union1d(special, np.concatenate([s.tokens.ravel() for s in sentences]))
+        words = self._words(sentences)
         train, test = (
             s._replace(tokens=jax.device_put(np.searchsorted(words, s.tokens).astype(np.int32)))
             for s in sentences
@@ -76,6 +80,22 @@ class Coupled(Sentences):
             observables=self.observables,
             events=self.events,
         )
+
+    def counterpart(self, weights: int) -> Cooccurrence | None:
+        """The transformer itself, of the same sizes and initialisation."""
+        if self.width * (self.neurons + 3 * self.vocabulary) > weights:
+            return None
+        fields = (name for name in Sentences.model_fields if name != "kind")
+        return Cooccurrence(**{name: getattr(self, name) for name in fields})
+
+    def _words(self, sentences: SentenceData) -> np.ndarray:
+        """The tokens that are followed, ascending: those that occur, and as many as could."""
+        special = np.arange(SPECIAL, dtype=np.int32)
+        occurring = np.union1d(special, np.concatenate([s.tokens.ravel() for s in sentences]))
+        counts = (random_words(n, self.length) for n in (self.samples, self.test_samples))
+        most = min(self.vocabulary, SPECIAL + sum(counts))
+        others = np.setdiff1d(np.arange(most, dtype=np.int32), occurring)
+        return np.union1d(occurring, others[: most - len(occurring)])
 
     def state(self, rng: np.random.Generator, words: np.ndarray) -> State:
         """The state at t = 0 of the given words, tokens of shape ``(d,)``, drawn from `rng`."""
