@@ -25,6 +25,11 @@ class Linear(Spec):
         """The save times, ascending, shape ``(count,)``."""
         return np.linspace(0.0, t1, self.count)
 
+    def stretched(self, factor: float) -> Linear:
+        """The same for an end that is `factor` times as late."""
+        del factor
+        return self
+
 
 class Logarithmic(Spec):
     """Time 0, then save times evenly spaced in log t from `start` to t1.
@@ -49,6 +54,11 @@ class Logarithmic(Spec):
             raise ValueError(f"start = {start:g} must lie before t1 = {t1:g}")
         times = np.geomspace(start, t1, self.count - 1)
         return np.concatenate([[0.0], times[:-1], [t1]])
+
+    def stretched(self, factor: float) -> Logarithmic:
+        """The same for an end that is `factor` times as late."""
+        start = None if self.start is None else factor * self.start
+        return Logarithmic(count=self.count, start=start)
 
 
 class Explicit(Spec):
@@ -78,6 +88,10 @@ class Explicit(Spec):
         if self.times[-1] > t1:
             raise ValueError(f"the save time {self.times[-1]:g} lies after t1 = {t1:g}")
         return np.asarray(self.times, dtype=float)
+
+    def stretched(self, factor: float) -> Explicit:
+        """The same for an end that is `factor` times as late."""
+        return Explicit(times=tuple(factor * time for time in self.times))
 
 
 SaveTimes = Annotated[Linear | Logarithmic | Explicit, Field(discriminator="kind")]

@@ -4,6 +4,7 @@ from .density import smoothed_density as smoothed_density
 from .energy import energy_residual as energy_residual
 from .order import Order as Order
 from .order import crossings as crossings
+from .order import ensemble_order as ensemble_order
 from .order import fitted_order as fitted_order
 from .order import largest_rate as largest_rate
 from .phases import positive_since as positive_since

@@ -1,4 +1,4 @@
-"""What a learning rate does to a trajectory: the order of its drift, and where it is too large."""
+"""Orders: of the drift in the learning rate, of a quantity in a size, and where rates are too large."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 class Order(NamedTuple):
-    """A power law drift = prefactor * rate^value, with the 95 % confidence interval of `value`."""
+    """A power law y = prefactor * x^value, with the 95 % confidence interval of `value`."""
 
     value: float
     low: float
@@ -46,6 +46,39 @@ def fitted_order(rates: np.ndarray, drift: np.ndarray) -> Order:
         variance = residual @ residual / freedom / (spread @ spread)
         half = float(stdtrit(freedom, 0.975) * np.sqrt(variance))
     return Order(value, value - half, value + half, float(np.exp(intercept)))
+
+
+def ensemble_order(sizes: np.ndarray, values: np.ndarray) -> Order:
+    """The exponent of a power law that each member of an ensemble follows with its own scatter.
+
+    Each member has its own fit by `fitted_order`; the exponent is their mean, which with all
+    values there is the least squares slope of all of them together, and the interval is Student's
+    of that mean. It takes the members as independent and nothing else: what a member keeps from
+    size to size, such as its data or a departure from the power law, does not spoil it, as it
+    would an interval from the residuals of all. By the same token it covers the slope over these
+    sizes, also where that is not yet the slope beyond them.
+
+    Args:
+        sizes: shape ``(k,)``.
+        values: shape ``(k, members)``; those that are not positive and finite are left out.
+
+    Returns:
+        The order, of a single member as `fitted_order` has it; NaN where no member has values at
+        two sizes.
+    """
+    from scipy.special import stdtrit
+
+    sizes, values = np.asarray(sizes, float), np.asarray(values, float)
+    found = [fitted_order(sizes, member) for member in values.T]
+    found = [order for order in found if np.isfinite(order.value)]
+    if len(found) < 2:
+        return found[0] if found else Order(np.nan, np.nan, np.nan, np.nan)
+    exponents = np.array([order.value for order in found])
+    value = float(exponents.mean())
+    half = stdtrit(len(found) - 1, 0.975) * exponents.std(ddof=1) / np.sqrt(len(found))
+    rows, columns = np.nonzero((values > 0) & np.isfinite(values))
+    level = np.mean(np.log(values[rows, columns]) - value * np.log(sizes[rows]))
+    return Order(value, float(value - half), float(value + half), float(np.exp(level)))
 
 
 def largest_rate(rates: np.ndarray, drift: np.ndarray, limit: float) -> float | None:

@@ -100,6 +100,19 @@ class FlowSpec(Spec):
             save.build(self.t1)
         return self
 
+    def stretched(self, factor: float) -> FlowSpec:
+        """The same in a time that runs `factor` times as long: its end and when it records."""
+        spectrum = self.spectrum
+        changes: dict[str, Any] = {
+            "t1": factor * self.t1,
+            "save": self.save.stretched(factor),
+            "save_each": {name: save.stretched(factor) for name, save in self.save_each.items()},
+        }
+        if spectrum is not None:
+            save = spectrum.save.stretched(factor)
+            changes["spectrum"] = spectrum.model_copy(update={"save": save})
+        return self.model_copy(update=changes)
+
 
 def least_tolerance(dtype: Any) -> float:
     """The tightest tolerance that parameters of `dtype` can hold."""
