@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from ...analysis import Series, derived, log_slope, slope
-from ..task import Claim
+from ..claims import Claim
 from .evidence import Evidence, Row, Special
 
 

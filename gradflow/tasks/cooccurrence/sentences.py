@@ -12,7 +12,8 @@ from pydantic import Field, model_validator
 
 from ...analysis import positive_since
 from ...trajectory import Trajectory
-from ..task import Claim, Task
+from ..claims import Claim
+from ..task import Task
 from .claims import ROWS
 from .data import SPECIAL, Data, draw, random_words
 from .evidence import Evidence
