@@ -7,6 +7,8 @@ from .order import crossings as crossings
 from .order import fitted_order as fitted_order
 from .order import largest_rate as largest_rate
 from .phases import positive_since as positive_since
+from .seeds import HIGH as HIGH
+from .seeds import LOW as LOW
 from .seeds import Band as Band
 from .seeds import band as band
 from .seeds import proportion_interval as proportion_interval

@@ -25,6 +25,8 @@ from .record import assemble
 if TYPE_CHECKING:
     import xarray
 
+_MOST_LINES = 10
+
 
 @dataclass(frozen=True)
 class Ensemble:
@@ -36,7 +38,7 @@ class Ensemble:
         members: by seed, every run that began: those that failed, or were cut short, as far as
             they came.
         failures: by seed, why a run failed, or why there is none.
-        wall_seconds: what all took together.
+        wall_seconds: what all took together, compilation included.
     """
 
     members: dict[int, Trajectory]
@@ -57,6 +59,14 @@ class Ensemble:
         """The runs that neither failed nor were cut short, by seed."""
         short = (*FAILURES, "cancelled")
         return {seed: run for seed, run in self.members.items() if run.result not in short}
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """Which seeds failed and why, a line each; of very many the first."""
+        lines = [f"seed {seed} {reason}" for seed, reason in self.failures.items()]
+        if len(lines) > _MOST_LINES:
+            lines[_MOST_LINES:] = [f"and {len(lines) - _MOST_LINES} seeds more"]
+        return tuple(lines)
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self.record[name]
@@ -135,7 +145,7 @@ def solve_ensemble(
                 reason = RESULTS[outcome.result]
                 failures[seed] = f"failed at t = {outcome.final_time:.6g}: {reason}"
         elif outcome is not None:
-            failures[seed] = f"{type(outcome).__name__}: {outcome}"
+            failures[seed] = f"failed with {type(outcome).__name__}: {outcome}"
     if not members:
         for outcome in outcomes:
             if isinstance(outcome, Exception):

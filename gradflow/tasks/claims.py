@@ -158,14 +158,15 @@ def _known(values: Any) -> list[float]:
 
 
 def _reason(claims: Any) -> str:
-    """The most frequent of the notes of undecided runs, and of how many runs there are."""
+    """What the notes of most undecided runs say, and how many these are unless all."""
     notes = [claim.note for claim in claims if claim.held is None]
     if not notes:
         return ""
-    note, _ = Counter(notes).most_common(1)[0]
+    note, times = Counter(notes).most_common(1)[0]
+    note = note if 2 * times > len(notes) else ""  # else it speaks of single runs
     if len(notes) == len(claims):
         return note
-    return f"{len(notes)} undecided: {note}"
+    return f"{len(notes)} undecided" + (f": {note}" if note else "")
 
 
 def tabulated(claims: Sequence[Claim] | Sequence[Tally]) -> list[str]:

@@ -24,6 +24,7 @@ class Task(Spec, abc.ABC):
     observables: ClassVar[tuple[Observable, ...]] = ()
     events: ClassVar[tuple[Event, ...]] = ()
     figures: ClassVar[tuple[Figure, ...]] = (LOSS, ENERGY)
+    ensemble_figures: ClassVar[tuple[Figure, ...] | None] = None  # in their place over seeds
 
     @abc.abstractmethod
     def build(self, key: Array, data_key: Array | None = None) -> Problem:
