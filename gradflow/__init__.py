@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from .comparison import compare as compare
     from .descent import StabilityWarning as StabilityWarning
     from .descent import descend as descend
+    from .ensemble import Ensemble as Ensemble
+    from .ensemble import solve_ensemble as solve_ensemble
     from .flow import FAILURES as FAILURES
     from .flow import RESULTS as RESULTS
     from .flow import Stop as Stop
@@ -43,6 +45,8 @@ _HOMES = {
     "compare": "comparison",
     "StabilityWarning": "descent",
     "descend": "descent",
+    "Ensemble": "ensemble",
+    "solve_ensemble": "ensemble",
     "FAILURES": "flow",
     "RESULTS": "flow",
     "Progress": "progress",

@@ -99,19 +99,22 @@ def solve(
         _fail(str(fault(config, overrides, "output", str(error))))
     except experiment.UnfitError as error:
         _fail(str(fault(config, overrides, error.key, str(error))))
-    trajectory = outcome.flow
+    trajectory, ensemble = outcome.flow, outcome.ensemble
     click.echo(str(directory))
-    if trajectory.result in FAILURES:
+    if ensemble is not None:
+        for line in ensemble.findings:
+            _say(line)
+    elif trajectory.result in FAILURES:
         _fail(
             f"failed at t = {trajectory.final_time:.6g}: {RESULTS[trajectory.result]}; "
             "what was computed is kept",
             NUMERICS_FAILED,
         )
     if outcome.cancelled:
-        _fail(
-            f"interrupted at t = {trajectory.final_time:.6g}; what was computed is kept",
-            INTERRUPTED,
-        )
+        at = f"at t = {trajectory.final_time:.6g}"
+        if ensemble is not None:
+            at = f"after {len(ensemble.whole)} of {loaded.seeds} seeds"
+        _fail(f"interrupted {at}; what was computed is kept", INTERRUPTED)
     if interrupted():
         _fail("interrupted when all was computed; the run is whole", INTERRUPTED)
     if not quiet:
@@ -120,6 +123,9 @@ def solve(
             _say(line)
         for line in tabulated(outcome.claims):
             _say(line)
+    if ensemble is not None and ensemble.failures:
+        failed = f"{len(ensemble.failures)} of {loaded.seeds} seeds failed"
+        _fail(f"{failed}; the others, and what was computed of these, are kept", NUMERICS_FAILED)
 
 
 @main.command()
@@ -190,15 +196,23 @@ def _prepare(config: Config) -> None:
 
 
 def _headline(config: Config, trajectory: Trajectory) -> str:
+    from .analysis import Band
+    from .experiment import final_loss, phases
+
     stats = trajectory.stats
     said = [f"t = {trajectory.final_time:.6g}"]
-    if len(trajectory.get("loss", ())):
-        said.append(f"loss {trajectory['loss'][-1]:.4g}")
+    if config.seeds > 1:
+        said.insert(0, f"{config.seeds} seeds")
+    if (loss := final_loss(trajectory)) is not None:
+        said.append(f"loss {loss:.4g}")
     said.append(f"{stats['gradient_evaluations']} gradient evaluations with {stats['solver']}")
     if (error := stats.get("error_estimate")) is not None:
         said.append(f"error estimated at {error:.2g}")
-    for name, when in config.problem.phases(trajectory).items():
-        said.append(f"{name} not reached" if when is None else f"{name} = {when:.4g}")
+    for name, when in phases(config.problem, trajectory).items():
+        if isinstance(when, Band):
+            said.append(f"{name} = {when.median:.4g} ({when.low:.4g} to {when.high:.4g})")
+        else:
+            said.append(f"{name} not reached" if when is None else f"{name} = {when:.4g}")
     said.append(f"{stats['wall_seconds']:.2f} s after {stats['compile_seconds']:.2f} s compiling")
     return ", ".join(said)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from os import PathLike
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
@@ -51,6 +51,10 @@ class _MisfitError(ValueError):
         super().__init__("; ".join(f"{show_path(path)}: {message}" for path, message in faults))
 
 
+# JAX keeps the low 32 bits of a seed in single precision: a larger one would mean two things.
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
 class Config(Spec):
     """Everything `gradflow solve` needs to know.
 
@@ -58,6 +62,9 @@ class Config(Spec):
         problem: what is trained: one of the built-in tasks, by its kind.
         flow: how the gradient flow is integrated, and what is saved of it.
         seed: the seed of everything random, data and initial parameters alike.
+        data_seed: of the data alone; null for that of the run.
+        initial_seed: of the initial parameters alone; null for that of the run.
+        seeds: runs, of the seeds seed, seed + 1 and so on; more than one make an ensemble.
         precision: the dtype of parameters, data and time.
         output: the directory of the run; null for one named after the configuration file.
         figures: whether the figures are drawn.
@@ -66,8 +73,10 @@ class Config(Spec):
 
     problem: TaskSpec
     flow: FlowSpec
-    # JAX keeps the low 32 bits of a seed in single precision: a larger one would mean two things.
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    seed: Seed = 0
+    data_seed: Seed | None = None
+    initial_seed: Seed | None = None
+    seeds: Annotated[int, Field(ge=1, le=1_000_000)] = 1
     precision: Literal["float64", "float32"] = "float64"
     output: str | None = None
     figures: bool = True
@@ -82,7 +91,7 @@ class Config(Spec):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Config:
-        faults = []
+        faults = list(self._ensemble_faults()) if self.seeds > 1 else []
         try:
             check_tolerance(self.flow.rtol, self.precision, self.flow.certify)
         except ValueError as error:
@@ -105,6 +114,26 @@ class Config(Spec):
         if faults:
             raise _MisfitError(faults)
         return self
+
+    def _ensemble_faults(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        if self.seed + self.seeds > 2**32:
+            yield (
+                ("seeds",),
+                f"{self.seeds} seeds from {self.seed} on reach beyond {2**32 - 1}, the largest; "
+                f"allowed: seed at most {2**32 - self.seeds}",
+            )
+        if self.data_seed is not None and self.initial_seed is not None:
+            yield (
+                ("seeds",),
+                f"all {self.seeds} runs would be the same, with both data_seed and initial_seed "
+                "given; allowed: one of them, or none",
+            )
+        if self.descent is not None:
+            yield (
+                ("descent",),
+                f"descents run beside one flow, and there are {self.seeds} seeds; allowed: null, "
+                "or seeds: 1",
+            )
 
 
 def parse(model: type[Model], path: str | PathLike[str], overrides: Sequence[str] = ()) -> Model:

@@ -6,6 +6,7 @@ import platform
 import subprocess
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -15,13 +16,14 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from . import comparison, flow, plotting, spectra, storage
+from . import comparison, ensemble, flow, plotting, spectra, storage
+from .analysis import Band, band
 from .config import Config, dump
 from .config import load as load_config
 from .problem import Problem
 from .progress import Progress
-from .tasks import Claim, Task
-from .trajectory import Trajectory
+from .tasks import Claim, Tally, Task, tally
+from .trajectory import SEED, Trajectory
 
 _PACKAGES = ("gradflow", "jax", "jaxlib", "diffrax", "equinox", "optax", "numpy", "xarray")
 
@@ -42,21 +44,25 @@ class Outcome(NamedTuple):
     """What came of a run.
 
     Attributes:
-        flow: the flow's trajectory.
+        flow: the flow's trajectory; of several seeds, `gradflow.Ensemble.record`, whose ``attrs``
+            have the task's ``phases``, by seed, and the worst of its ``invariants`` too.
         comparison: with the descents, if there were any.
-        claims: those of the task, checked along the flow.
+        claims: those of the task, checked along the flow, or tallied over the seeds.
+        ensemble: the runs of several seeds.
     """
 
     flow: Trajectory
     comparison: comparison.Comparison | None
-    claims: tuple[Claim, ...] = ()
+    claims: tuple[Claim, ...] | tuple[Tally, ...] = ()
+    ensemble: ensemble.Ensemble | None = None
 
     @property
     def cancelled(self) -> bool:
         """Whether it was cut short from outside."""
         compared = self.comparison
         runs = (self.flow, *(compared.descents if compared is not None else ()))
-        return any(run.result == "cancelled" for run in runs)
+        results = self.flow.attrs.get("results", {}).values()
+        return "cancelled" in (*results, *(run.result for run in runs))
 
 
 def run(
@@ -91,7 +97,7 @@ def run(
         MemoryError: the problem is too large.
     """
     # First of all, because a problem that cannot be built should leave nothing behind.
-    problem = config.problem.build(jax.random.key(config.seed))
+    problem = build(config, config.seed)
     if config.descent is not None:
         try:
             config.descent.check(problem)
@@ -119,9 +125,9 @@ def run(
         for i, descent in enumerate(compared.descents):
             storage.write_trajectory(directory / storage.DESCENT.format(i), descent)
         storage.write_trajectory(directory / storage.COMPARISON, compared.record)
-    summary = summarise(config.problem, outcome.flow, compared)
+    summary = summarise(config.problem, outcome)
     storage.write_json(directory / storage.SUMMARY, summary)
-    outcome = outcome._replace(claims=config.problem.claims(outcome.flow))
+    outcome = outcome._replace(claims=_claims(config.problem, outcome))
     if outcome.claims:
         rows = [claim._asdict() for claim in outcome.claims]
         storage.write_json(directory / storage.CLAIMS, {"claims": rows})
@@ -136,6 +142,8 @@ def run(
 def _compute(config: Config, problem: Problem, **watch: Any) -> Outcome:
     """The runs themselves."""
     arguments = {name: getattr(config.flow, name) for name in type(config.flow).model_fields}
+    if config.seeds > 1:
+        return _compute_ensemble(config, arguments | watch)
     descent = config.descent
     if descent is None:
         return Outcome(flow.solve(problem, **arguments, **watch), None)
@@ -152,6 +160,43 @@ def _compute(config: Config, problem: Problem, **watch: Any) -> Outcome:
         **watch,
     )
     return Outcome(compared.flow, compared)
+
+
+def _compute_ensemble(config: Config, arguments: dict[str, Any]) -> Outcome:
+    """The runs of all seeds, and what those that are whole say of the task."""
+    task = config.problem
+    seeds = range(config.seed, config.seed + config.seeds)
+    runs = ensemble.solve_ensemble(lambda seed: build(config, seed), seeds, **arguments)
+    times: dict[str, dict[str, float | None]] = {}
+    invariants: dict[str, float] = {}
+    for seed, run in runs.whole.items():
+        for name, time in task.phases(run).items():
+            times.setdefault(name, {})[str(seed)] = time
+        for name, drift in task.invariants(run).items():
+            invariants[name] = max(drift, invariants.get(name, 0.0))
+    found = {"phases": times, "invariants": invariants}
+    record = replace(runs.record, attrs=runs.record.attrs | found, final_params=_stacked(runs))
+    return Outcome(record, None, ensemble=runs)
+
+
+def _claims(task: Task, outcome: Outcome) -> tuple[Claim, ...] | tuple[Tally, ...]:
+    if outcome.ensemble is None:
+        return task.claims(outcome.flow)
+    return tally({seed: task.claims(run) for seed, run in outcome.ensemble.whole.items()})
+
+
+def _stacked(runs: ensemble.Ensemble) -> Any:
+    """The final parameters of all runs, with an axis of seeds before the others."""
+    every = [eqx.filter(run.final_params, eqx.is_array) for run in runs.members.values()]
+    return jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *every)
+
+
+def build(config: Config, seed: int) -> Problem:
+    """The problem of the run that has this seed."""
+    initial, data = (
+        seed if own is None else own for own in (config.initial_seed, config.data_seed)
+    )
+    return config.problem.build(jax.random.key(initial), jax.random.key(data))
 
 
 def replot(directory: Path) -> list[Path]:
@@ -184,24 +229,26 @@ def draw(
     """
     folder = directory / storage.FIGURES
     folder.mkdir(exist_ok=True)
-    phases = task.phases(trajectory)
-    shown = [(figure, trajectory) for figure in (*task.figures, *spectra.FIGURES)]
+    marks = phases(task, trajectory)
+    own = task.figures
+    if SEED in trajectory.coords and task.ensemble_figures is not None:
+        own = task.ensemble_figures
+    shown = [(figure, trajectory) for figure in (*own, *spectra.FIGURES)]
     if compared is not None:
-        conserved = (*task.invariants(trajectory), "balancedness")
+        conserved = (*_invariants(task, trajectory), "balancedness")
         shown += [(figure, compared) for figure in comparison.figures(compared, conserved)]
     written = []
     for figure, record in shown:
-        for kind, content in plotting.render(figure, record, phases).items():
+        for kind, content in plotting.render(figure, record, marks).items():
             path = folder / f"{figure.name}.{kind}"
             storage.write(path, content)
             written.append(path)
     return written
 
 
-def summarise(
-    task: Task, trajectory: Trajectory, compared: comparison.Comparison | None = None
-) -> dict[str, Any]:
+def summarise(task: Task, outcome: Outcome) -> dict[str, Any]:
     """The headline numbers; a key whose part has nothing to say is absent."""
+    trajectory, compared, runs = outcome.flow, outcome.comparison, outcome.ensemble
     residual = trajectory.get("energy_residual", np.empty(0))
     residual = np.abs(residual[np.isfinite(residual)])
     drift = trajectory.get("balancedness", np.empty(0))
@@ -209,20 +256,58 @@ def summarise(
     summary: dict[str, Any] = {
         "flow": {
             "t1": trajectory.final_time,
-            **({"loss": trajectory["loss"][-1]} if len(trajectory.get("loss", ())) else {}),
+            **({} if (loss := final_loss(trajectory)) is None else {"loss": loss}),
             **{name: value for name, value in trajectory.stats.items() if name != "legs"},
             "result": trajectory.result,
         },
-        "phases": task.phases(trajectory),
+        "phases": {
+            name: at._asdict() if isinstance(at, Band) else at
+            for name, at in phases(task, trajectory).items()
+        },
         "invariants": {
             **({"energy_identity": residual.max()} if len(residual) else {}),
             **({"balancedness": drift.max()} if len(drift) else {}),
-            **task.invariants(trajectory),
+            **_invariants(task, trajectory),
         },
     }
     if compared is not None:
         summary |= {"descent": comparison.summary(compared), "comparison": compared.record.attrs}
+    if runs is not None:
+        summary["seeds"] = {"begun": len(runs.members), "whole": len(runs.whole)}
+        summary["seeds"] |= {
+            name: sum(time is not None for time in times.values())
+            for name, times in trajectory.attrs["phases"].items()
+        }
+        summary["seeds"] |= {"failures": runs.failures} if runs.failures else {}
     return {key: part for key, part in summary.items() if part}
+
+
+def final_loss(trajectory: Trajectory) -> float | None:
+    """Where it was recorded last; of an ensemble the median."""
+    loss = trajectory.get("loss", np.empty(0))
+    if not len(loss):
+        return None
+    return float(band(loss).median[-1] if loss.ndim == 2 else loss[-1])
+
+
+def phases(task: Task, trajectory: Trajectory) -> dict[str, float | Band | None]:
+    """The task's phases.
+
+    Of an ensemble the band over the seeds that reached each; ``None`` if fewer than half did.
+    """
+    if SEED not in trajectory.coords:
+        return dict(task.phases(trajectory))
+    found = {}
+    for name, times in trajectory.attrs["phases"].items():
+        reached = [time for time in times.values() if time is not None]
+        found[name] = band(np.array(reached)) if 2 * len(reached) >= len(times) else None
+    return found
+
+
+def _invariants(task: Task, trajectory: Trajectory) -> dict[str, float]:
+    if SEED in trajectory.coords:
+        return trajectory.attrs["invariants"]
+    return task.invariants(trajectory)
 
 
 def _named_arrays(params: Any) -> dict[str, np.ndarray]:
@@ -253,6 +338,7 @@ def _manifest(config: Config, command: str, began: datetime) -> dict[str, Any]:
         "machine": platform.platform(),
         "precision": config.precision,
         "seed": config.seed,
+        **({"seeds": config.seeds} if config.seeds > 1 else {}),
         "commit": _commit(),
         "began": began.isoformat(timespec="seconds"),
     }

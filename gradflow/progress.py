@@ -22,6 +22,8 @@ class Progress:
         accepted: steps so far.
         rejected: steps refused so far; none are of a descent.
         gradient_evaluations: so far.
+        seed: whose run this is, in an ensemble; `fraction` and `gradient_evaluations` are those of
+            all runs together then.
     """
 
     time: float
@@ -32,6 +34,7 @@ class Progress:
     accepted: int
     rejected: int
     gradient_evaluations: int
+    seed: int | None = None
 
 
 class Run(Protocol):

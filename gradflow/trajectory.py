@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import xarray
 
 TIME = "time"
+SEED = "seed"  # the last axis of what the runs of an ensemble recorded
 SAME = 1e-12  # times that differ by less than this share of theirs differ by rounding only
 
 

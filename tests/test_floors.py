@@ -11,7 +11,7 @@ FLOORS = (
     {"recording"},
     {"spectra", "invariants"},
     {"descent", "flow", "tasks"},
-    {"comparison"},
+    {"comparison", "ensemble"},
     {"config"},
     {"experiment", "_console", "doctor"},
     {"cli"},

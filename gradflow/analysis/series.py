@@ -126,11 +126,11 @@ def derived(function: Callable[..., np.ndarray], *inputs: Series) -> Series:
         inputs: one or more; times that not all of them have are left out.
     """
     times = inputs[0].times
-    for other in inputs[1:]:
-        times = np.intersect1d(times, other.times)
-    rows = [np.isin(s.times, times) for s in inputs]
-    values = [s.values[keep] for s, keep in zip(inputs, rows, strict=True)]
-    errors = [s.errors[keep] for s, keep in zip(inputs, rows, strict=True)]
+    if not all(np.array_equal(times, other.times) for other in inputs[1:]):
+        for other in inputs[1:]:
+            times = np.intersect1d(times, other.times)
+        inputs = tuple(s._only(np.isin(s.times, times)) for s in inputs)
+    values, errors = [s.values for s in inputs], [s.errors for s in inputs]
     with np.errstate(all="ignore"):  # what is not finite is left out
         found = function(*values)
         total = np.zeros_like(found)

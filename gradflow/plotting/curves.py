@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..trajectory import Trajectory
+from ..analysis import band
+from ..trajectory import SEED, Trajectory
 from .figures import Colour, Dash, Line, Panel
 
 # fmt: off
@@ -32,10 +33,12 @@ class Curve(NamedTuple):
 
     x: np.ndarray
     y: np.ndarray
-    spread: np.ndarray  # zero where there is none
+    low: np.ndarray  # the band around y, of no height where there is none
+    high: np.ndarray
     span: np.ndarray  # all of x that the axis can show, also where the values are lost
     name: str  # for the axis
     style: dict[str, Any]
+    seeds: int = 0  # over which y is the median and the band that of `gradflow.analysis.band`
 
 
 def colour_code(colour: Colour | float) -> str:
@@ -64,6 +67,12 @@ def curves(panel: Panel, trajectory: Trajectory) -> list[Curve]:
             x, y, half, name = _series(line, trajectory)
         except KeyError:
             continue
+        seeds = trajectory.coords[SEED].size if SEED in trajectory.coords else 0
+        low, high = y - half, y + half
+        if seeds and y.shape == (*x.shape, seeds):
+            low, y, high = band(y)
+        else:
+            seeds = 0
         label = line.label or ", ".join(f"{a} {at}" for a, at in line.select.items()) or name
         if x.ndim != 1 or y.shape != x.shape:
             shapes = f"times of shape {x.shape} and values of shape {y.shape}"
@@ -78,7 +87,8 @@ def curves(panel: Panel, trajectory: Trajectory) -> list[Curve]:
         style |= {"label": label, "marker": "o" if keep.sum() <= 2 else "", "ms": 3}
         if line.points:
             style |= {"ls": "", "marker": marker, "ms": 4}
-        found.append(Curve(x[keep], y[keep], half[keep], x[within], name, style))
+        low, high = (np.where(np.isfinite(edge), edge, y)[keep] for edge in (low, high))
+        found.append(Curve(x[keep], y[keep], low, high, x[within], name, style, seeds))
     return found
 
 
@@ -97,6 +107,4 @@ def _series(line: Line, trajectory: Trajectory) -> tuple[np.ndarray, np.ndarray,
         if not spread and error and error.dims == variable.dims:
             spread = f"{line.variable}_error"
     half = np.asarray(trajectory.sel(spread, **line.select) if spread else 0.0, float)
-    half = np.where(np.isfinite(half), half, 0.0)
-    x, y = np.asarray(x, float), np.asarray(y, float)
-    return x, y, np.broadcast_to(half, y.shape), name
+    return np.asarray(x, float), np.asarray(y, float), half, name

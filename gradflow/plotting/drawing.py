@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..analysis import HIGH, LOW, Band
 from ..trajectory import Trajectory
 from .curves import Curve, curves, line_style
 from .figures import Figure, Panel, Reference
@@ -25,14 +26,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
     from matplotlib.text import Text
 
-Marks = Mapping[str, float | None]
+Marks = Mapping[str, float | Band | None]
 
 
 def draw(figure: Figure, trajectory: Trajectory, marks: Marks | None = None) -> Canvas | None:
     """The figure, drawn from one trajectory; ``None`` when that has nothing to show in it.
 
     `marks` are times by name, e.g. ``{"T_half": 1.2, "T1": 14.3}``, with ``None`` for one that
-    was not reached; phase k ends at ``Tk``.
+    was not reached; phase k ends at ``Tk``. Over seeds a mark is a `gradflow.analysis.Band`.
 
     Raises:
         ValueError: a line is not one value per time, e.g. because `select` leaves an axis open.
@@ -151,13 +152,17 @@ def _draw(shown: list[tuple[Panel, list[Curve]]], marks: Marks) -> Canvas:
 
 def _plot(ax: Axes, panel: Panel, drawn: list[Curve]) -> list[Artist]:
     """Puts curves and references on the axes; returns what the legend should name."""
+    from matplotlib.patches import Patch
+
     artists: list[Artist] = [ax.plot(c.x, c.y, **c.style)[0] for c in drawn]
     for curve in drawn:
-        if curve.spread.any():
-            low, high = curve.y - curve.spread, curve.y + curve.spread
+        if np.any(curve.low < curve.high):
+            low = curve.low
             if panel.yscale == "log":
-                low = np.maximum(low, curve.y.min() / 2)
-            ax.fill_between(curve.x, low, high, color=curve.style["color"], alpha=0.2, lw=0)
+                # An error may be larger than the value; quantiles are values themselves.
+                positive = curve.low[curve.low > 0] if curve.seeds else curve.y / 2
+                low = np.maximum(low, positive.min(initial=curve.y.min()))
+            ax.fill_between(curve.x, low, curve.high, color=curve.style["color"], alpha=0.2, lw=0)
     ax.set_xscale(panel.xscale)
     span = np.concatenate([curve.span for curve in drawn])
     # Points need room at the ends, and matplotlib leaves some.
@@ -170,8 +175,13 @@ def _plot(ax: Axes, panel: Panel, drawn: list[Curve]) -> list[Artist]:
     ax.set_yscale(panel.yscale, **symlog)
     alone = len(drawn) == 1 and not any(reference.label for reference in panel.references)
     if alone and drawn[0].style["label"] in (panel.ylabel or drawn[0].name):
-        return []  # the axis names it
-    return [artist for artist in artists if not str(artist.get_label() or "_").startswith("_")]
+        artists = []  # the axis names it
+    artists = [artist for artist in artists if not str(artist.get_label() or "_").startswith("_")]
+    if seeds := max(curve.seeds for curve in drawn):
+        told = rf"median and {100 * LOW:.0f} to {100 * HIGH:.0f} % of {seeds} seeds"
+        colour = drawn[0].style["color"] if len(drawn) == 1 else "0.5"
+        artists.append(Patch(fc=colour, alpha=0.35, lw=0, label=told))
+    return artists
 
 
 def _refer(ax: Axes, reference: Reference) -> Artist:
@@ -247,8 +257,15 @@ def _legend(canvas: Canvas, keys: list[Artist], low: float, high: float, base: f
 def _mark(ax: Axes, marks: Marks) -> None:
     """Draws the marks that were reached, and names them and the phases above the axes."""
     low, high = ax.get_xlim()
-    reached = [(time, name) for name, time in marks.items() if time is not None]
-    reached = sorted(mark for mark in reached if low <= mark[0] <= high)
+    reached = []
+    for name, at in marks.items():
+        time = at.median if isinstance(at, Band) else at
+        if time is None or not low <= time <= high:
+            continue
+        reached.append((float(time), name))
+        if isinstance(at, Band):
+            ax.axvspan(float(at.low), float(at.high), fc="0.35", alpha=0.12, lw=0, zorder=0.5)
+    reached.sort()
     if not reached:
         return
     # From here on, places and widths are fractions of the width of the axes.

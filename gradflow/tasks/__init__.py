@@ -4,12 +4,14 @@ from typing import Annotated
 
 from pydantic import Field
 
+from .claims import Claim as Claim
+from .claims import Tally as Tally
+from .claims import tabulated as tabulated
+from .claims import tally as tally
 from .cooccurrence import Cooccurrence as Cooccurrence
 from .coupled import Coupled as Coupled
 from .digits import Digits as Digits
 from .measure import Measure as Measure
-from .task import Claim as Claim
 from .task import Task as Task
-from .task import tabulated as tabulated
 
 TaskSpec = Annotated[Cooccurrence | Coupled | Digits, Field(discriminator="kind")]

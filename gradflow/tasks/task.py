@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 from jaxtyping import Array
 
@@ -13,65 +12,8 @@ from ..observables import Event, Observable
 from ..plotting import ENERGY, LOSS, Figure
 from ..problem import Problem
 from ..trajectory import Trajectory
+from .claims import Claim
 from .measure import Measure
-
-
-class Claim(NamedTuple):
-    """A statement of a paper, checked along one run.
-
-    Attributes:
-        name: what is claimed, in a few signs; unique among the claims of a task.
-        source: the theorem or lemma.
-        quantity: what `value` is.
-        value: the number that was measured; ``None`` if there is none.
-        error: its estimated absolute error, if the run was certified.
-        held: whether the claim held at every save time of `interval`; ``None`` where it cannot be
-            said, or where the claim is asymptotic and names no bound to check.
-        share: the share of the interval's log time in which it held, the series taken as linear
-            in log t between save times; ``None`` for a claim at one moment.
-        interval: the times that the claim speaks of.
-        note: why `held` or `value` is ``None``, or what else there is to know.
-    """
-
-    name: str
-    source: str
-    quantity: str
-    value: float | None = None
-    error: float | None = None
-    held: bool | None = None
-    share: float | None = None
-    interval: tuple[float, float] | None = None
-    note: str = ""
-
-
-def tabulated(claims: Sequence[Claim]) -> list[str]:
-    """The claims as an aligned table, a line each under a heading; empty without any."""
-    if not claims:
-        return []
-    rows = [("claim", "source", "held", "share", "times", "measured")]
-    for claim in claims:
-        held = {True: "yes", False: "NO", None: "-"}[claim.held]
-        share = "" if claim.share is None else f"{_percent(claim.share)} %"
-        times = dict.fromkeys(f"{time:.3g}" for time in claim.interval or ())
-        measured = claim.quantity
-        if claim.value is not None:
-            error = "" if claim.error is None else f" +- {claim.error:.1g}"
-            measured += f" {claim.value:.4g}{error}"
-        note = f" ({claim.note})" if claim.note else ""
-        rows.append((claim.name, claim.source, held, share, " to ".join(times), measured + note))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
-
-
-def _percent(share: float) -> str:
-    """Rounded, and 0 and 100 only where it is all or nothing."""
-    percent = round(100 * share)
-    if percent in (0, 100) and share not in (0, 1):
-        return "< 1" if share < 0.5 else "> 99"
-    return str(percent)
 
 
 class Task(Spec, abc.ABC):
@@ -84,6 +26,7 @@ class Task(Spec, abc.ABC):
     observables: ClassVar[tuple[Observable, ...]] = ()
     events: ClassVar[tuple[Event, ...]] = ()
     figures: ClassVar[tuple[Figure, ...]] = (LOSS, ENERGY)
+    ensemble_figures: ClassVar[tuple[Figure, ...] | None] = None  # in their place over seeds
 
     @abc.abstractmethod
     def build(self, key: Array, data_key: Array | None = None) -> Problem:

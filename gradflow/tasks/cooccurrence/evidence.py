@@ -11,7 +11,7 @@ import numpy as np
 
 from ...analysis import Series, derived
 from ...trajectory import Trajectory
-from ..task import Claim
+from ..claims import Claim
 
 Moment = Literal["T1", "T_half", "end"]
 LATE = 10.0  # the late times are the last decade

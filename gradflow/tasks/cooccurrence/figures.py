@@ -8,13 +8,23 @@ from ...plotting import Figure, Line, Panel, Reference
 from ...trajectory import Trajectory
 from .data import CLASSES, WORDS
 
+_PAIRS = ((1, 2), (2, 1), (3, 1), (3, 2), (1, 1), (2, 2))
+
 
 def _score(key: int, query: int) -> Line:
-    return Line(
-        "attention_score",
-        {"key": key, "query": query},
-        rf"$\mu_{key}^\top W_K^\top W_Q\, \mu_{query}$",
-    )
+    return Line("attention_score", {"key": key, "query": query}, _pair(key, query))
+
+
+def _score_change(key: int, query: int) -> Line:
+    def change(trajectory: Trajectory) -> tuple[np.ndarray, np.ndarray]:
+        scores = trajectory.sel("attention_score", key=key, query=query)
+        return trajectory.times("attention_score"), scores - scores[:1]
+
+    return Line(change, label=_pair(key, query))
+
+
+def _pair(key: int, query: int) -> str:
+    return rf"$\mu_{key}^\top W_K^\top W_Q\, \mu_{query}$"
 
 
 def _balance_ratio(trajectory: Trajectory) -> tuple[np.ndarray, np.ndarray]:
@@ -24,18 +34,23 @@ def _balance_ratio(trajectory: Trajectory) -> tuple[np.ndarray, np.ndarray]:
         return trajectory.times("class_gradient"), second / third
 
 
-FIGURES = (
-    Figure.both_time_scales(
-        "attention",
-        Panel(
-            tuple(
-                _score(key, query)
-                for key, query in ((1, 2), (2, 1), (3, 1), (3, 2), (1, 1), (2, 2))
-            ),
-            ylabel="attention score correlation",
-        ),
-        "Attention score correlations among the target words 1, 2 and the common word 3.",
+_ATTENTION = Figure.both_time_scales(
+    "attention",
+    Panel(tuple(_score(*pair) for pair in _PAIRS), ylabel="attention score correlation"),
+    "Attention score correlations among the target words 1, 2 and the common word 3.",
+)
+# Over seeds, for what each starts from would hide what it does.
+_ATTENTION_CHANGE = Figure.both_time_scales(
+    "attention",
+    Panel(
+        tuple(_score_change(*pair) for pair in _PAIRS),
+        ylabel="change of attention scores",
+        references=(Reference(0.0),),
     ),
+    "Attention score correlations among the target words 1, 2 and the common word 3, less their "
+    "initial values.",
+)
+_OTHERS = (
     Figure.both_time_scales(
         "loss",
         Panel(
@@ -75,3 +90,5 @@ FIGURES = (
         "first and with the second target alone, and the interval of Lemma 4.4.",
     ),
 )
+FIGURES = (_ATTENTION, *_OTHERS)
+ENSEMBLE_FIGURES = (_ATTENTION_CHANGE, *_OTHERS)

@@ -12,12 +12,13 @@ from pydantic import Field, model_validator
 
 from ...analysis import positive_since
 from ...trajectory import Trajectory
+from ..claims import Claim
 from ..measure import Measure
-from ..task import Claim, Task
+from ..task import Task
 from .claims import ROWS
 from .data import SPECIAL, Data, draw, random_words
 from .evidence import Evidence
-from .figures import FIGURES
+from .figures import ENSEMBLE_FIGURES, FIGURES
 from .model import Transformer
 from .orders import Sizes, measured
 
@@ -42,6 +43,7 @@ class Sentences(Task):
     """
 
     figures: ClassVar = FIGURES
+    ensemble_figures: ClassVar = ENSEMBLE_FIGURES
 
     kind: str  # a literal in every subclass, and here so that it comes first in a file
     samples: Annotated[int, Field(ge=6, lt=2**31, multiple_of=6)] = 60

@@ -1,0 +1,51 @@
+"""What many seeds say together."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+LOW, HIGH = 0.1, 0.9  # the quantiles between which a band lies
+
+
+class Band(NamedTuple):
+    """The median over seeds, and the quantiles between which eight seeds in ten lie."""
+
+    low: np.ndarray
+    median: np.ndarray
+    high: np.ndarray
+
+
+def band(values: np.ndarray) -> Band:
+    """The median and the band of values over seeds.
+
+    Args:
+        values: seeds along the last axis, shape ``(..., seeds)``; those that are not a number
+            are left out.
+
+    Returns:
+        Of each the shape without the last axis, NaN where there is no number at all.
+    """
+    values = np.asarray(values, float)
+    found = np.full((3, *values.shape[:-1]), np.nan)
+    some = np.any(~np.isnan(values), axis=-1)
+    found[:, some] = np.nanquantile(values[some], [LOW, 0.5, HIGH], axis=-1)
+    return Band(*found)
+
+
+def proportion_interval(held: int, of: int) -> tuple[float, float]:
+    """The 95 % confidence interval of a probability, from how often something held.
+
+    Clopper and Pearson's (1934), exact for the binomial distribution: it covers the probability in
+    at least 95 % of all draws, whatever the probability and however few.
+
+    Args:
+        held: how often it held.
+        of: how often it was looked at; with 0 the interval is all from 0 to 1.
+    """
+    from scipy.special import betaincinv  # a sixth of the time that scipy.stats takes to import
+
+    low = betaincinv(held, of - held + 1, 0.025) if held else 0.0
+    high = betaincinv(held + 1, of - held, 0.975) if held < of else 1.0
+    return float(low), float(high)

@@ -1,0 +1,4 @@
+"""`solve_ensemble`: one flow for each seed, and what they say together."""
+
+from .solve import Ensemble as Ensemble
+from .solve import solve_ensemble as solve_ensemble
