@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from . import fields as fields
     from . import invariants as invariants
     from . import plotting as plotting
+    from . import scaling as scaling
     from . import solvers as solvers
     from . import spectra as spectra
     from . import tasks as tasks
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from .save_times import Explicit as Explicit
     from .save_times import Linear as Linear
     from .save_times import Logarithmic as Logarithmic
+    from .scaling import Study as Study
+    from .scaling import scaling_study as scaling_study
     from .spectra import Spectrum as Spectrum
     from .storage import Run as Run
     from .storage import load as load
@@ -39,7 +42,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 # Imported when first asked for, so that `gradflow --help` does not wait for JAX.
-_ROOMS = ("analysis", "fields", "invariants", "plotting", "solvers", "spectra", "tasks")
+_ROOMS = ("analysis", "fields", "invariants", "plotting", "scaling", "solvers", "spectra", "tasks")
 _HOMES = {
     "Comparison": "comparison",
     "compare": "comparison",
@@ -59,6 +62,8 @@ _HOMES = {
     "Observable": "observables",
     "Part": "observables",
     "Snapshot": "observables",
+    "Study": "scaling",
+    "scaling_study": "scaling",
     "Spectrum": "spectra",
     "Problem": "problem",
     "Run": "storage",

@@ -63,7 +63,8 @@ class Display:
 def _line(report: Report) -> str:
     loss = "" if report.loss is None else f", loss {report.loss:.4g}"
     seed = "" if report.seed is None else f"seed {report.seed}: "
+    point = f"{report.point}, " if report.point else ""
     return (
-        f"{seed}t = {report.time:.4g} of {report.t1:g}{loss}, step {report.step:.2g}, "
+        f"{point}{seed}t = {report.time:.4g} of {report.t1:g}{loss}, step {report.step:.2g}, "
         f"{report.gradient_evaluations} gradients"
     )

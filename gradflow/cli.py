@@ -19,6 +19,7 @@ from . import __version__
 
 if TYPE_CHECKING:
     from .config import Config
+    from .scaling import Study
     from .trajectory import Trajectory
 
 MACHINE_FAILED, BAD_USAGE, NUMERICS_FAILED, INTERRUPTED = 1, 2, 3, 130
@@ -80,12 +81,14 @@ def solve(
     from ._console import Display
     from .config import Fault, fault
     from .flow import FAILURES, RESULTS
+    from .scaling import Study
     from .storage import StorageError
     from .tasks import tabulated
 
     try:
         with _Interrupt() as interrupted, Display(quiet) as display, _warnings_as_lines():
-            outcome = experiment.run(
+            act = experiment.run if loaded.scaling is None else experiment.scale
+            outcome = act(
                 loaded,
                 directory,
                 overwrite=overwrite,
@@ -99,8 +102,11 @@ def solve(
         _fail(str(fault(config, overrides, "output", str(error))))
     except experiment.UnfitError as error:
         _fail(str(fault(config, overrides, error.key, str(error))))
-    trajectory, ensemble = outcome.flow, outcome.ensemble
     click.echo(str(directory))
+    if isinstance(outcome, Study):
+        _end_study(outcome, interrupted(), quiet)
+        return
+    trajectory, ensemble = outcome.flow, outcome.ensemble
     if ensemble is not None:
         for line in ensemble.findings:
             _say(line)
@@ -126,6 +132,23 @@ def solve(
     if ensemble is not None and ensemble.failures:
         failed = f"{len(ensemble.failures)} of {loaded.seeds} seeds failed"
         _fail(f"{failed}; the others, and what was computed of these, are kept", NUMERICS_FAILED)
+
+
+def _end_study(study: Study, interrupted: bool, quiet: bool) -> None:
+    """Say what a scaling study has found, and what is missing."""
+    from .scaling import tabulated
+
+    for line in study.failures:
+        _say(line)
+    for line in tabulated(study.fits) if not quiet else ():
+        _say(line)
+    if study.cancelled:
+        done, all_ = study.points
+        _fail(f"interrupted after {done} of {all_} points; these are kept", INTERRUPTED)
+    if interrupted:
+        _fail("interrupted when all was computed; the run is whole", INTERRUPTED)
+    if study.failures:
+        _fail(f"{len(study.failures)} failed; the others are kept", NUMERICS_FAILED)
 
 
 @main.command()

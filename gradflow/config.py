@@ -16,6 +16,7 @@ from ._yaml import Fault, Mark, Node, quote, read, shorten, show_path, write
 from .comparison import Descents
 from .flow import FlowSpec, check_tolerance
 from .observables import COMMON
+from .scaling import Scaling
 from .tasks import TaskSpec
 
 __all__ = ["Config", "ConfigError", "Fault", "dump", "load", "parse", "schema"]
@@ -69,6 +70,8 @@ class Config(Spec):
         output: the directory of the run; null for one named after the configuration file.
         figures: whether the figures are drawn.
         descent: descents by finite steps in lockstep with the flow; null for none.
+        scaling: a study of what runs measure at other sizes of the problem, in place of its one
+            run; null for none.
     """
 
     problem: TaskSpec
@@ -81,6 +84,7 @@ class Config(Spec):
     output: str | None = None
     figures: bool = True
     descent: Descents | None = None
+    scaling: Scaling | None = None
 
     @field_validator("output")
     @classmethod
@@ -92,6 +96,8 @@ class Config(Spec):
     @model_validator(mode="after")
     def _fits_together(self) -> Config:
         faults = list(self._ensemble_faults()) if self.seeds > 1 else []
+        if self.scaling is not None:
+            faults += self._scaling_faults(self.scaling)
         try:
             check_tolerance(self.flow.rtol, self.precision, self.flow.certify)
         except ValueError as error:
@@ -134,6 +140,13 @@ class Config(Spec):
                 f"descents run beside one flow, and there are {self.seeds} seeds; allowed: null, "
                 "or seeds: 1",
             )
+
+    def _scaling_faults(self, scaling: Scaling) -> Iterator[tuple[tuple[str, ...], str]]:
+        for path, message in scaling.misfits(self.problem):
+            yield ("scaling", *path), message
+        if self.descent is not None and self.seeds == 1:
+            told = "descents run beside one flow, and there is a scaling study; allowed: null"
+            yield ("descent",), told
 
 
 def parse(model: type[Model], path: str | PathLike[str], overrides: Sequence[str] = ()) -> Model:

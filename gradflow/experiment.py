@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -16,7 +16,7 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from . import comparison, ensemble, flow, plotting, spectra, storage
+from . import comparison, ensemble, flow, plotting, scaling, spectra, storage
 from .analysis import Band, band
 from .config import Config, dump
 from .config import load as load_config
@@ -103,10 +103,7 @@ def run(
             config.descent.check(problem)
         except (TypeError, ValueError) as error:
             raise UnfitError("descent", str(error)) from None
-    manifest = _manifest(config, command, datetime.now(UTC))
-    storage.create(directory, manifest, overwrite)
-    storage.write(directory / storage.CONFIG, dump(config).encode())
-
+    manifest = _begin(config, directory, command, overwrite)
     # Half a second of imports that compilation leaves the time for.
     warmer = threading.Thread(target=_import_ahead, args=(config.figures,), daemon=True)
     warmer.start()
@@ -134,9 +131,49 @@ def run(
     if config.figures:
         record = None if compared is None else compared.record
         draw(config.problem, outcome.flow, record, directory)
-    manifest["ended"] = datetime.now(UTC).isoformat(timespec="seconds")
-    storage.write_json(directory / storage.MANIFEST, manifest)
+    _end(manifest, directory)
     return outcome
+
+
+def scale(
+    config: Config,
+    directory: Path,
+    *,
+    overwrite: bool = False,
+    command: str = "",
+    progress: Callable[[Progress], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> scaling.Study:
+    """Do the scaling study of `config`, which must have one, and keep it in `directory`.
+
+    Arguments and what may be raised are those of `run`.
+    """
+    if config.scaling is None:
+        raise ValueError("scaling is null; run() does what else there is")
+    build(config, config.seed)
+    manifest = _begin(config, directory, command, overwrite)
+    study = scaling.scaling_study(
+        config.problem,
+        config.scaling.vary,
+        range(config.seed, config.seed + config.seeds),
+        model_weights=config.scaling.model_weights,
+        build=lambda task, seed: build(config.model_copy(update={"problem": task}), seed),
+        progress=progress,
+        cancelled=cancelled,
+        **{name: getattr(config.flow, name) for name in type(config.flow).model_fields},
+    )
+    storage.write_trajectory(directory / storage.SCALING, study.record)
+    rows = [fit._asdict() for fit in study.fits]
+    failures = {"failures": list(study.failures)} if study.failures else {}
+    storage.write_json(directory / storage.SUMMARY, {"scaling": rows, **failures})
+    if config.figures:
+        _draw(_of_study(config.problem, study.record), directory)
+    _end(manifest, directory)
+    return study
+
+
+def _of_study(task: Task, record: Trajectory) -> list[tuple[plotting.Figure, Trajectory]]:
+    return [(figure, record) for figure in scaling.figures(record, task.sizes)]
 
 
 def _compute(config: Config, problem: Problem, **watch: Any) -> Outcome:
@@ -211,6 +248,9 @@ def replot(directory: Path) -> list[Path]:
         ConfigError: its configuration is not valid any more.
     """
     stored = storage.load(directory)
+    if stored.scaling is not None:
+        task = load_config(stored.config).problem
+        return _draw(_of_study(task, stored.scaling), directory)
     if "flow" not in stored.trajectories:
         raise storage.StorageError(f"{directory} has no {storage.FLOW} to draw")
     task = load_config(stored.config).problem
@@ -227,8 +267,6 @@ def draw(
     Returns:
         The files written.
     """
-    folder = directory / storage.FIGURES
-    folder.mkdir(exist_ok=True)
     marks = phases(task, trajectory)
     own = task.figures
     if SEED in trajectory.coords and task.ensemble_figures is not None:
@@ -237,6 +275,16 @@ def draw(
     if compared is not None:
         conserved = (*_invariants(task, trajectory), "balancedness")
         shown += [(figure, compared) for figure in comparison.figures(compared, conserved)]
+    return _draw(shown, directory, marks)
+
+
+def _draw(
+    shown: Sequence[tuple[plotting.Figure, Trajectory]],
+    directory: Path,
+    marks: Mapping[str, float | Band | None] | None = None,
+) -> list[Path]:
+    folder = directory / storage.FIGURES
+    folder.mkdir(exist_ok=True)
     written = []
     for figure, record in shown:
         for kind, content in plotting.render(figure, record, marks).items():
@@ -326,6 +374,19 @@ def _import_ahead(figures: bool) -> None:
         import matplotlib.backends.backend_agg
         import matplotlib.backends.backend_pdf
         import matplotlib.figure  # noqa: F401
+
+
+def _begin(config: Config, directory: Path, command: str, overwrite: bool) -> dict[str, Any]:
+    """A directory with what is known before the run; returns the manifest."""
+    manifest = _manifest(config, command, datetime.now(UTC))
+    storage.create(directory, manifest, overwrite)
+    storage.write(directory / storage.CONFIG, dump(config).encode())
+    return manifest
+
+
+def _end(manifest: dict[str, Any], directory: Path) -> None:
+    manifest["ended"] = datetime.now(UTC).isoformat(timespec="seconds")
+    storage.write_json(directory / storage.MANIFEST, manifest)
 
 
 def _manifest(config: Config, command: str, began: datetime) -> dict[str, Any]:

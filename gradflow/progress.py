@@ -24,6 +24,7 @@ class Progress:
         gradient_evaluations: so far.
         seed: whose run this is, in an ensemble; `fraction` and `gradient_evaluations` are those of
             all runs together then.
+        point: which of a study's problems is run; `fraction` is that of all then.
     """
 
     time: float
@@ -35,6 +36,7 @@ class Progress:
     rejected: int
     gradient_evaluations: int
     seed: int | None = None
+    point: str = ""
 
 
 class Run(Protocol):

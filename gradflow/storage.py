@@ -25,6 +25,7 @@ FLOW = "flow.nc"
 FINAL = "flow-final.npz"
 DESCENT = "descent-{}.nc"  # by the place of its learning rate in the configuration
 COMPARISON = "comparison.nc"
+SCALING = "scaling.nc"
 FIGURES = "figures"
 # What a run consists of beside its manifest.
 _FILES = (CONFIG, SUMMARY, CLAIMS, "*.nc", FINAL, f"{FIGURES}/*.png", f"{FIGURES}/*.pdf")
@@ -65,6 +66,11 @@ class Run:
     def comparison(self) -> Trajectory | None:
         """The comparison of descents with the flow, if there were any."""
         return self.trajectories.get(Path(COMPARISON).stem)
+
+    @property
+    def scaling(self) -> Trajectory | None:
+        """What was measured at several sizes, if that was the run."""
+        return self.trajectories.get(Path(SCALING).stem)
 
     @property
     def config(self) -> Path:

@@ -12,6 +12,7 @@ FLOORS = (
     {"spectra", "invariants"},
     {"descent", "flow", "tasks"},
     {"comparison", "ensemble"},
+    {"scaling"},
     {"config"},
     {"experiment", "_console", "doctor"},
     {"cli"},

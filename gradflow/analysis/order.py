@@ -1,4 +1,4 @@
-"""Orders: of the drift in the learning rate, of a quantity in a size, and where rates are too large."""
+"""Power laws, of a drift in the learning rate or of a measure in a size, and where they end."""
 
 from __future__ import annotations
 

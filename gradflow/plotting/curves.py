@@ -38,6 +38,7 @@ class Curve(NamedTuple):
     span: np.ndarray  # all of x that the axis can show, also where the values are lost
     name: str  # for the axis
     style: dict[str, Any]
+    points: bool = False  # whether it is these alone, without a line
     seeds: int = 0  # over which y is the median and the band that of `gradflow.analysis.band`
 
 
@@ -88,7 +89,7 @@ def curves(panel: Panel, trajectory: Trajectory) -> list[Curve]:
         if line.points:
             style |= {"ls": "", "marker": marker, "ms": 4}
         low, high = (np.where(np.isfinite(edge), edge, y)[keep] for edge in (low, high))
-        found.append(Curve(x[keep], y[keep], low, high, x[within], name, style, seeds))
+        found.append(Curve(x[keep], y[keep], low, high, x[within], name, style, line.points, seeds))
     return found
 
 

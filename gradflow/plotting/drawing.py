@@ -152,6 +152,7 @@ def _draw(shown: list[tuple[Panel, list[Curve]]], marks: Marks) -> Canvas:
 
 def _plot(ax: Axes, panel: Panel, drawn: list[Curve]) -> list[Artist]:
     """Puts curves and references on the axes; returns what the legend should name."""
+    from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
     artists: list[Artist] = [ax.plot(c.x, c.y, **c.style)[0] for c in drawn]
@@ -162,7 +163,11 @@ def _plot(ax: Axes, panel: Panel, drawn: list[Curve]) -> list[Artist]:
                 # An error may be larger than the value; quantiles are values themselves.
                 positive = curve.low[curve.low > 0] if curve.seeds else curve.y / 2
                 low = np.maximum(low, positive.min(initial=curve.y.min()))
-            ax.fill_between(curve.x, low, curve.high, color=curve.style["color"], alpha=0.2, lw=0)
+            colour = curve.style["color"]
+            if curve.points:
+                ax.vlines(curve.x, low, curve.high, color=colour, lw=0.8)
+            else:
+                ax.fill_between(curve.x, low, curve.high, color=colour, alpha=0.2, lw=0)
     ax.set_xscale(panel.xscale)
     span = np.concatenate([curve.span for curve in drawn])
     # Points need room at the ends, and matplotlib leaves some.
@@ -180,7 +185,11 @@ def _plot(ax: Axes, panel: Panel, drawn: list[Curve]) -> list[Artist]:
     if seeds := max(curve.seeds for curve in drawn):
         told = rf"median and {100 * LOW:.0f} to {100 * HIGH:.0f} % of {seeds} seeds"
         colour = drawn[0].style["color"] if len(drawn) == 1 else "0.5"
-        artists.append(Patch(fc=colour, alpha=0.35, lw=0, label=told))
+        if all(curve.points for curve in drawn if curve.seeds):
+            bar = {"color": colour, "marker": "|", "ms": 8, "ls": ""}
+            artists.append(Line2D([], [], label=told, **bar))
+        else:
+            artists.append(Patch(fc=colour, alpha=0.35, lw=0, label=told))
     return artists
 
 

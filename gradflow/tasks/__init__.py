@@ -14,4 +14,5 @@ from .digits import Digits as Digits
 from .measure import Measure as Measure
 from .task import Task as Task
 
+KINDS = (Cooccurrence, Coupled, Digits)
 TaskSpec = Annotated[Cooccurrence | Coupled | Digits, Field(discriminator="kind")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Mapping
 from typing import ClassVar
 
 from jaxtyping import Array
@@ -20,9 +21,13 @@ class Task(Spec, abc.ABC):
     """A spec that builds a problem and knows what to make of its trajectories.
 
     Subclasses have a field ``kind``, a literal by which configuration files choose them.
+
+    ``title`` is what figures call it beside its `counterpart`, and ``sizes`` are the fields against
+    which its `measures` may be followed, with what a figure writes on that axis.
     """
 
     title: ClassVar[str] = ""
+    sizes: ClassVar[Mapping[str, str]] = {}
     observables: ClassVar[tuple[Observable, ...]] = ()
     events: ClassVar[tuple[Event, ...]] = ()
     figures: ClassVar[tuple[Figure, ...]] = (LOSS, ENERGY)

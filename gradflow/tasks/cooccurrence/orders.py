@@ -77,7 +77,7 @@ class Sizes:
         trained = [self.limit.special[key - 1, query - 1] for key, query in TRAINED]
         return {
             "loss_rate": self.loss_rate,
-            "attention_change": change * _root_mean_square(*trained),
+            "attention_change": change * float(_root_mean_square(*trained)),
             "random_score_change": change * self.limit.largest_random,
             "relative_score_change": change * self.limit.norm / self.initial_scores,
         }

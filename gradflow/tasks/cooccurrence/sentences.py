@@ -42,6 +42,12 @@ class Sentences(Task):
         test_samples: fresh sentences for the test loss.
     """
 
+    sizes: ClassVar = {
+        "width": "width $m$",
+        "neurons": "neurons $m_1$",
+        "length": "words $L$ in a sentence",
+        "samples": "sentences $n$",
+    }
     figures: ClassVar = FIGURES
     ensemble_figures: ClassVar = ENSEMBLE_FIGURES
 

@@ -1,0 +1,137 @@
+"""The exponents of a study, and what theory says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ..analysis import Order, ensemble_order, fitted_order
+from ..trajectory import Trajectory
+from .record import LIMIT, ORDER, SYSTEM, VALUE
+
+# An exponent so near to the predicted one agrees, whatever its interval: over a factor of ten in
+# size that is 12 %, less than what a logarithm or the next order makes.
+_NEAR = 0.05
+_VAGUE = 0.5  # an interval that reaches farther to either side tells no order from another
+
+
+class Fit(NamedTuple):
+    """How a measure grows with a size.
+
+    Attributes:
+        measure, against, system: of what, with which size, of which system.
+        exponent: of the power law fitted over all sizes, see `gradflow.analysis.ensemble_order`.
+        low, high: its 95 % confidence interval.
+        prefactor: of the power law.
+        at_largest: the exponent between the two largest sizes alone: whether it has settled.
+        source: the theorem that names an order.
+        order: the exponent that it names; NaN if none.
+        order_agrees: whether the interval, or what is within 0.05 of it, has that exponent;
+            ``None`` where none is named or the interval is wider than 0.5 to either side.
+        limit: the exponent of the known limit, fitted over the same sizes; NaN if none is known.
+        limit_agrees: likewise.
+        over_limit: the median over seeds of measure over limit, at the largest size.
+        left_out: how many runs do not have a positive number to fit.
+    """
+
+    measure: str
+    against: str
+    system: str
+    exponent: float
+    low: float
+    high: float
+    prefactor: float
+    at_largest: float
+    source: str
+    order: float
+    order_agrees: bool | None
+    limit: float
+    limit_agrees: bool | None
+    over_limit: float
+    left_out: int
+
+
+def fits(record: Trajectory) -> tuple[Fit, ...]:
+    """All power laws of a study, by measure, size and system; those of nothing are left out."""
+    return tuple(_fits(record))
+
+
+def varied(record: Trajectory) -> list[str]:
+    """The sizes that a study varied."""
+    first = {variable.dims[0] for variable in record.variables.values()}
+    return [name for name in record.coords if name in first]
+
+
+def _fits(record: Trajectory) -> Iterator[Fit]:
+    for measure, told in record.attrs["measures"].items():
+        for against in varied(record):
+            sizes = record.coords[against].astype(float)
+            for system in record.coords[SYSTEM]:
+                values = record.sel(VALUE.format(measure, against), system=system)
+                usable = (values > 0) & np.isfinite(values)
+                there = usable.any(axis=1)
+                fit = ensemble_order(sizes, values)
+                if not np.isfinite(fit.value):
+                    continue
+                last = np.flatnonzero(there)[-2:]
+                end = last[-1]
+                order = record[ORDER.format(measure, against)]
+                limit = record[LIMIT.format(measure, against)]
+                predicted = [fitted_order(sizes[there], x[there]).value for x in (order, limit)]
+                # A run at a size where the system was not run at all is not one left out.
+                run = ~np.isnan(values).all(axis=1)
+                yield Fit(
+                    measure,
+                    against,
+                    str(system),
+                    *fit,
+                    at_largest=ensemble_order(sizes[last], values[last]).value,
+                    source=told["source"],
+                    order=predicted[0],
+                    order_agrees=_agrees(fit, predicted[0]),
+                    limit=predicted[1],
+                    limit_agrees=_agrees(fit, predicted[1]),
+                    over_limit=float(np.median(values[end][usable[end]] / limit[end])),
+                    left_out=int(np.count_nonzero(~usable[run])),
+                )
+
+
+def _agrees(fit: Order, predicted: float) -> bool | None:
+    half = (fit.high - fit.low) / 2 if np.isfinite(fit.low) else 0.0
+    if not np.isfinite(predicted) or half > _VAGUE:
+        return None
+    return bool(abs(predicted - fit.value) <= half + _NEAR)
+
+
+def tabulated(found: Sequence[Fit]) -> list[str]:
+    """The fits as an aligned table, a line each under a heading; empty without any."""
+    if not found:
+        return []
+    rows = [
+        ("measure", "against", "system", "exponent, 95 % interval", "largest", "order", "limit")
+    ]
+    for fit in found:
+        interval = f"{fit.exponent:.3f} ({fit.low:.3f} to {fit.high:.3f})"
+        if not np.isfinite(fit.low):
+            interval = f"{fit.exponent:.3f}"
+        if fit.left_out:
+            interval += f", {fit.left_out} left out"
+        order = _predicted(fit.order, fit.order_agrees, fit.source)
+        limit = _predicted(fit.limit, fit.limit_agrees, f"{fit.over_limit:.3g} of it")
+        rows.append(
+            (fit.measure, fit.against, fit.system, interval, f"{fit.at_largest:.3f}", order, limit)
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def _predicted(exponent: float, agrees: bool | None, note: str) -> str:
+    if not np.isfinite(exponent):
+        return "-"
+    verdict = {True: "yes", False: "NO", None: "open"}[agrees]
+    return f"{exponent:.3g} {verdict} ({note})"
