@@ -10,7 +10,7 @@ from jaxtyping import Array
 from pydantic import model_validator
 
 from ...problem import Problem
-from ..cooccurrence.data import SPECIAL, Samples
+from ..cooccurrence.data import SPECIAL, Samples, random_words
 from ..cooccurrence.sentences import Sentences
 from .observables import EVENTS, OBSERVABLES
 from .statistics import draw
@@ -33,8 +33,8 @@ def _velocity(t: Array, state: State, data: Data) -> State:
 class Coupled(Sentences):
     """The co-occurrence transformer as its coupled dynamical system (Appendix C).
 
-    Only words that occur in the sentences are followed: the others change nothing and are
-    changed by nothing that anyone looks at.
+    Only words that occur in the sentences are followed, or could have been drawn in their place:
+    the others change nothing and are changed by nothing that anyone looks at.
 
     Attributes:
         start: ``"weights"``, from the very weights that the transformer of the same seed starts
@@ -62,8 +62,7 @@ class Coupled(Sentences):
         """The problem for one draw of the start from `key`, and of sentences from `data_key`."""
         *sources, weights = self.sources(key, data_key)
         sentences = self.data(*sources)
-        special = np.arange(SPECIAL, dtype=np.int32)
-        words = np.union1d(special, np.concatenate([s.tokens.ravel() for s in sentences]))
+        words = self._followed(np.concatenate([s.tokens.ravel() for s in sentences]))
         train, test = (
             s._replace(tokens=jax.device_put(np.searchsorted(words, s.tokens).astype(np.int32)))
             for s in sentences
@@ -76,6 +75,18 @@ class Coupled(Sentences):
             observables=self.observables,
             events=self.events,
         )
+
+    def _followed(self, tokens: np.ndarray) -> np.ndarray:
+        """The words among `tokens`, ascending, and others to a number that no draw changes.
+
+        So that all draws have states of one shape, and one compiled program.
+        """
+        occurring = np.union1d(np.arange(SPECIAL, dtype=np.int32), tokens)
+        sizes = (self.samples, self.test_samples)
+        most = SPECIAL + sum(random_words(n, self.length) for n in sizes)
+        size = min(self.vocabulary, most)
+        others = np.setdiff1d(np.arange(size, dtype=np.int32), occurring)
+        return np.union1d(occurring, others[: size - len(occurring)])
 
     def state(self, rng: np.random.Generator, words: np.ndarray) -> State:
         """The state at t = 0 of the given words, tokens of shape ``(d,)``, drawn from `rng`."""
