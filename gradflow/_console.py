@@ -62,9 +62,11 @@ class Display:
 
 def _line(report: Report) -> str:
     loss = "" if report.loss is None else f", loss {report.loss:.4g}"
-    seed = "" if report.seed is None else f"seed {report.seed}: "
-    point = f"{report.point}, " if report.point else ""
+    of_all = ""
+    if report.seed is not None:
+        point = f"{report.point}, " if report.point else ""
+        of_all = f"{report.fraction:.0%} of all; {point}seed {report.seed} at "
     return (
-        f"{point}{seed}t = {report.time:.4g} of {report.t1:g}{loss}, step {report.step:.2g}, "
+        f"{of_all}t = {report.time:.4g} of {report.t1:g}{loss}, step {report.step:.2g}, "
         f"{report.gradient_evaluations} gradients"
     )

@@ -2,9 +2,17 @@
 
 import numpy as np
 import pytest
-from scipy.stats import linregress, t
+from scipy.stats import binomtest, linregress, t
 
-from gradflow.analysis import crossings, energy_residual, fitted_order, largest_rate, positive_since
+from gradflow.analysis import (
+    band,
+    crossings,
+    energy_residual,
+    fitted_order,
+    largest_rate,
+    positive_since,
+    proportion_interval,
+)
 
 NEVER = np.empty((0, 2))
 UP = np.array([[2.0, 1]])
@@ -166,3 +174,24 @@ def test_crossings_of_a_sine():
     exact = np.concatenate([exact, exact + 2 * np.pi])
     np.testing.assert_allclose(found[:, 0], exact[:4], atol=1e-5)
     np.testing.assert_array_equal(found[:, 1], [1, -1, 1, -1])
+
+
+@pytest.mark.parametrize(("held", "of"), [(0, 1), (1, 1), (0, 40), (17, 40), (40, 40), (999, 1000)])
+def test_the_interval_of_a_proportion_is_the_exact_one(held, of):
+    expected = binomtest(held, of).proportion_ci(0.95, method="exact")
+    assert proportion_interval(held, of) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def test_nothing_looked_at_says_nothing_of_a_proportion():
+    assert proportion_interval(0, 0) == (0.0, 1.0)
+
+
+def test_a_band_leaves_out_what_is_no_number():
+    values = np.arange(12.0).reshape(2, 6)
+    values[1, :2] = np.nan
+    low, median, high = band(values)
+    assert median.tolist() == [2.5, 9.5]
+    assert low == pytest.approx([0.5, 8.3])
+    assert high == pytest.approx([4.5, 10.7])
+    assert np.isnan(band(np.full((1, 3), np.nan)).median).all()
+    assert band(np.array([1.0, 3.0])).median == 2.0

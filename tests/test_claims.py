@@ -10,6 +10,7 @@ import pytest
 import reference as ref
 from command import QUICKSTART, SMALL, gradflow
 from numpy.linalg import norm
+from scipy.stats import binomtest
 
 import gradflow as gf
 from gradflow import storage
@@ -333,6 +334,47 @@ def test_the_table():
         "c      Thm 1     -                     c (not recorded)",
     ]
     assert tabulated(()) == tabulated(gf.tasks.Digits().claims(made_up())) == []
+
+
+def test_claims_of_many_seeds_are_tallied():
+    def of(value, held, note="", error=None, share=None):
+        return (gf.tasks.Claim("a < b", "Thm 1", "a", value, error, held, share, None, note),)
+
+    claims = {
+        3: of(1.0, True, error=1e-3, share=1.0),
+        4: of(2.0, True, error=2e-3, share=1.0),
+        5: of(3.0, False, error=1e-4, share=0.25),
+        6: of(None, None, "T1 is not reached"),
+    }
+    (found,) = gf.tasks.tally(claims)
+    assert (found.seeds, found.decided, found.held) == (4, 3, 2)
+    assert found.share == 2 / 3
+    assert (found.low, found.high) == pytest.approx(
+        tuple(binomtest(2, 3).proportion_ci(method="exact"))
+    )
+    assert (found.value, found.error, found.log_time) == (2.0, 2e-3, 1.0)
+    assert (found.value_low, found.value_high) == pytest.approx((1.2, 2.8))
+    assert found.by_seed["5"] == {"value": 3.0, "held": False, "share": 0.25}
+    assert found.note == "1 undecided: T1 is not reached"
+    assert tabulated((found,)) == [
+        "claim  source  seeds   share  95 % interval  log time  "
+        "measured: median (10 to 90 % of seeds)",
+        "a < b  Thm 1   2 of 3  67 %   9 to 99 %      100 %     "
+        "a 2 (1.2 to 2.8) (1 undecided: T1 is not reached)",
+    ]
+    assert gf.tasks.tally({}) == ()
+
+
+def test_what_is_said_of_single_seeds_is_not_said_of_all():
+    def of(note):
+        return (gf.tasks.Claim("a", "Thm 1", "slope", note=note),)
+
+    (alike,) = gf.tasks.tally({seed: of("no bound") for seed in range(3)})
+    assert (alike.note, alike.decided, alike.share, alike.value) == ("no bound", 0, None, None)
+    (different,) = gf.tasks.tally({seed: of(f"fit of seed {seed}") for seed in range(3)})
+    assert different.note == ""
+    (row,) = tabulated((different,))[1:]
+    assert row.split() == ["a", "Thm", "1", "-", "slope"]
 
 
 # Runs.

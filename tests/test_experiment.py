@@ -133,7 +133,10 @@ def test_a_part_that_has_nothing_to_say_is_absent(run, tmp_path):
     )  # fmt: skip
     assert one_row.code == 0
     assert "energy_identity" not in gf.load(tmp_path / "start").summary["invariants"]
-    assert set(experiment.summarise(Digits(), gf.load(run).flow)) == {"flow", "invariants"}
+    assert set(experiment.summarise(Digits(), experiment.Outcome(gf.load(run).flow, None))) == {
+        "flow",
+        "invariants",
+    }
 
 
 def test_from_python_with_progress_and_without_figures(tmp_path):

@@ -23,7 +23,7 @@ from layered import (
 from numpy.linalg import norm
 
 import gradflow as gf
-from gradflow.experiment import summarise
+from gradflow.experiment import Outcome, summarise
 from gradflow.invariants import automatic, balancedness, gram_change, relative_drift
 from gradflow.observables import recorded
 
@@ -190,6 +190,6 @@ def test_the_same_model_is_the_same_to_the_compiler():
 
 def test_the_summary_has_the_worst():
     flow = flow_of("relu", mean_squared, 1e-3)
-    invariants = summarise(gf.tasks.Digits(), flow)["invariants"]
+    invariants = summarise(gf.tasks.Digits(), Outcome(flow, None))["invariants"]
     assert invariants["balancedness"] == flow["balancedness"].max()
     assert set(invariants) == {"energy_identity", "balancedness"}

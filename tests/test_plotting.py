@@ -14,6 +14,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from pages import check_apart, curves, ticks
 
+from gradflow.analysis import Band
 from gradflow.plotting import ENERGY, LOSS, Figure, Line, Panel, Reference, draw, render
 from gradflow.trajectory import Trajectory, Variable
 
@@ -602,3 +603,56 @@ def test_matplotlib_is_imported_late_and_left_as_it_was():
     command = [sys.executable, "-c", SCRIPT]
     done = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, capture_output=True)
     assert done.returncode == 0, done.stderr.decode()
+
+
+# Ensembles
+
+
+def ensemble(seeds=21):
+    """Made-up runs of many seeds, of which the last ends early."""
+    times = np.array([0.5, 1.0, 2.0, 4.0])
+    values = times[:, None] * np.arange(1.0, seeds + 1)
+    values[2:, -1] = np.nan
+    both = np.stack([values, -values], axis=1)
+    variables = {
+        "value": Variable(values, ("time", "seed"), "value"),
+        "value_error": Variable(np.full(values.shape, 1e3), ("time", "seed")),
+        "both": Variable(both, ("time", "sign", "seed")),
+    }
+    coords = {"time": times, "sign": np.array(["up", "down"]), "seed": np.arange(seeds)}
+    return Trajectory(variables, coords, 4.0, {}, "end_time")
+
+
+@pytest.mark.parametrize("yscale", ["linear", "log"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        Line("value"),
+        Line("both", {"sign": "up"}),
+        Line(lambda run: (run.times("both"), -run.sel("both", sign="down")), label="turned"),
+    ],
+    ids=["plain", "labelled", "derived"],
+)
+def test_of_seeds_the_median_is_drawn_in_the_band_of_eight_in_ten(line, yscale):
+    (ax,) = draw(Figure("seeds", (Panel((line,), yscale=yscale),)), ensemble()).axes
+    (curve,) = ax.lines
+    assert curve.get_xydata().tolist() == [[0.5, 5.5], [1.0, 11.0], [2.0, 21.0], [4.0, 42.0]]
+    (band,) = ax.collections
+    corners = {tuple(corner) for corner in band.get_paths()[0].vertices.round(9).tolist()}
+    assert {(0.5, 1.5), (0.5, 9.5), (1.0, 3.0), (1.0, 19.0), (2.0, 5.8), (2.0, 36.2)} <= corners
+    (legend,) = ax.figure.legends
+    assert "median and 10 to 90 % of 21 seeds" in [text.get_text() for text in legend.texts]
+
+
+def test_an_axis_left_open_is_not_taken_for_seeds():
+    with pytest.raises(ValueError, match="select a label on every other axis"):
+        draw(Figure("open", (Panel((Line("both"),)),)), ensemble())
+
+
+def test_a_mark_over_seeds_is_a_line_within_a_band():
+    marks = {"T1": Band(np.array(0.8), np.array(1.0), np.array(1.5)), "T_half": None}
+    (ax,) = draw(Figure("marks", (Panel((Line("value"),)),)), ensemble(), marks).axes
+    (span,) = [patch for patch in ax.patches if patch.get_width() < 1]
+    assert (span.get_x(), span.get_width()) == pytest.approx((0.8, 0.7))
+    assert next(iter(names(ax))) == "$T_{1}$"
+    assert [line.get_xdata()[0] for line in ax.lines if len(line.get_xdata()) == 2] == [1.0]

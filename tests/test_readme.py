@@ -9,7 +9,7 @@ README = Path(__file__).parent.parent / "README.md"
 
 def test_the_examples_run(capsys):
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     names = {}
     for block in blocks:
         # The examples promote as a user's session would.
@@ -22,6 +22,7 @@ def test_the_examples_run(capsys):
         )
     assert (names["compared"]["modified_drift"][-1] < names["compared"]["drift"][-1]).all()
     assert names["flow"].result in capsys.readouterr().out
+    assert names["ensemble"]["loss"].shape == (200, 20)
     assert abs(names["solution"].ys[-1] - math.cos(1.0)).max() < 1e-3
 
 

@@ -176,19 +176,20 @@ class _Runs:
         with ThreadPoolExecutor(min(at_once, len(seeds))) as pool:
             try:
                 # One alone at first: what it compiles, the others find.
-                futures = [pool.submit(self._one, seeds[0])]
+                futures = [pool.submit(self._run, seeds[0])]
                 futures[0].add_done_callback(lambda _: self._compiled.set())
                 self._compiled.wait()
-                futures += [pool.submit(self._one, seed) for seed in seeds[1:]]
+                futures += [pool.submit(self._unless_ended, seed) for seed in seeds[1:]]
                 return [future.result() for future in futures]
             except BaseException:
                 self._ended = True
                 pool.shutdown(cancel_futures=True)
                 raise
 
-    def _one(self, seed: int) -> Trajectory | Exception | None:
-        if self._ends():
-            return None
+    def _unless_ended(self, seed: int) -> Trajectory | Exception | None:
+        return None if self._ends() else self._run(seed)
+
+    def _run(self, seed: int) -> Trajectory | Exception:
         try:
             with _same_settings(self._settings):
                 return solve(

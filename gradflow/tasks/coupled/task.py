@@ -11,7 +11,6 @@ from pydantic import model_validator
 
 from ...problem import Problem
 from ..cooccurrence.data import SPECIAL, Samples, random_words
-from ..cooccurrence.data import Data as SentenceData
 from ..cooccurrence.sentences import Sentences
 from ..cooccurrence.task import Cooccurrence
 from .observables import EVENTS, OBSERVABLES
@@ -35,10 +34,8 @@ def _velocity(t: Array, state: State, data: Data) -> State:
 class Coupled(Sentences):
     """The co-occurrence transformer as its coupled dynamical system (Appendix C).
 
-    Only words that occur in the sentences are followed: the others change nothing and are
-    changed by nothing that anyone looks at. Where words occur more than once, so that there could
-    have been more of them, as many others are followed too: the size of the state depends on the
-    sizes of the problem alone, and all seeds are one compiled program.
+    Only words that occur in the sentences are followed, or could have been drawn in their place:
+    the others change nothing and are changed by nothing that anyone looks at.
 
     Attributes:
         start: ``"weights"``, from the very weights that the transformer of the same seed starts
@@ -67,7 +64,7 @@ class Coupled(Sentences):
         """The problem for one draw of the start from `key`, and of sentences from `data_key`."""
         *sources, weights = self.sources(key, data_key)
         sentences = self.data(*sources)
-        words = self._words(sentences)
+        words = self._followed(np.concatenate([s.tokens.ravel() for s in sentences]))
         train, test = (
             s._replace(tokens=jax.device_put(np.searchsorted(words, s.tokens).astype(np.int32)))
             for s in sentences
@@ -88,14 +85,17 @@ class Coupled(Sentences):
         fields = (name for name in Sentences.model_fields if name != "kind")
         return Cooccurrence(**{name: getattr(self, name) for name in fields})
 
-    def _words(self, sentences: SentenceData) -> np.ndarray:
-        """The tokens that are followed, ascending: those that occur, and as many as could."""
-        special = np.arange(SPECIAL, dtype=np.int32)
-        occurring = np.union1d(special, np.concatenate([s.tokens.ravel() for s in sentences]))
-        counts = (random_words(n, self.length) for n in (self.samples, self.test_samples))
-        most = min(self.vocabulary, SPECIAL + sum(counts))
-        others = np.setdiff1d(np.arange(most, dtype=np.int32), occurring)
-        return np.union1d(occurring, others[: most - len(occurring)])
+    def _followed(self, tokens: np.ndarray) -> np.ndarray:
+        """The words among `tokens`, ascending, and others to a number that no draw changes.
+
+        So that all draws have states of one shape, and one compiled program.
+        """
+        occurring = np.union1d(np.arange(SPECIAL, dtype=np.int32), tokens)
+        sizes = (self.samples, self.test_samples)
+        most = SPECIAL + sum(random_words(n, self.length) for n in sizes)
+        size = min(self.vocabulary, most)
+        others = np.setdiff1d(np.arange(size, dtype=np.int32), occurring)
+        return np.union1d(occurring, others[: size - len(occurring)])
 
     def state(self, rng: np.random.Generator, words: np.ndarray) -> State:
         """The state at t = 0 of the given words, tokens of shape ``(d,)``, drawn from `rng`."""
