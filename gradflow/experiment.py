@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import platform
-import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,14 +14,13 @@ import numpy as np
 
 from . import comparison, ensemble, flow, plotting, scaling, spectra, storage
 from .analysis import Band, band
-from .config import Config, dump
+from .config import Config
 from .config import load as load_config
+from .manifest import begin, end
 from .problem import Problem
 from .progress import Progress
 from .tasks import Claim, Tally, Task, tally
 from .trajectory import SEED, Trajectory
-
-_PACKAGES = ("gradflow", "jax", "jaxlib", "diffrax", "equinox", "optax", "numpy", "xarray")
 
 
 class UnfitError(Exception):
@@ -103,7 +98,7 @@ def run(
             config.descent.check(problem)
         except (TypeError, ValueError) as error:
             raise UnfitError("descent", str(error)) from None
-    manifest = _begin(config, directory, command, overwrite)
+    manifest = begin(config, directory, command, overwrite)
     # Half a second of imports that compilation leaves the time for.
     warmer = threading.Thread(target=_import_ahead, args=(config.figures,), daemon=True)
     warmer.start()
@@ -131,7 +126,7 @@ def run(
     if config.figures:
         record = None if compared is None else compared.record
         draw(config.problem, outcome.flow, record, directory)
-    _end(manifest, directory)
+    end(manifest, directory)
     return outcome
 
 
@@ -151,7 +146,7 @@ def scale(
     if config.scaling is None:
         raise ValueError("scaling is null; run() does what else there is")
     build(config, config.seed)
-    manifest = _begin(config, directory, command, overwrite)
+    manifest = begin(config, directory, command, overwrite)
     study = scaling.scaling_study(
         config.problem,
         config.scaling.vary,
@@ -168,7 +163,7 @@ def scale(
     storage.write_json(directory / storage.SUMMARY, {"scaling": rows, **failures})
     if config.figures:
         _draw(_of_study(config.problem, study.record), directory)
-    _end(manifest, directory)
+    end(manifest, directory)
     return study
 
 
@@ -374,46 +369,3 @@ def _import_ahead(figures: bool) -> None:
         import matplotlib.backends.backend_agg
         import matplotlib.backends.backend_pdf
         import matplotlib.figure  # noqa: F401
-
-
-def _begin(config: Config, directory: Path, command: str, overwrite: bool) -> dict[str, Any]:
-    """A directory with what is known before the run; returns the manifest."""
-    manifest = _manifest(config, command, datetime.now(UTC))
-    storage.create(directory, manifest, overwrite)
-    storage.write(directory / storage.CONFIG, dump(config).encode())
-    return manifest
-
-
-def _end(manifest: dict[str, Any], directory: Path) -> None:
-    manifest["ended"] = datetime.now(UTC).isoformat(timespec="seconds")
-    storage.write_json(directory / storage.MANIFEST, manifest)
-
-
-def _manifest(config: Config, command: str, began: datetime) -> dict[str, Any]:
-    device = jax.devices()[0]
-    return {
-        "command": command,
-        "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in _PACKAGES},
-        "device": {"platform": device.platform, "kind": device.device_kind},
-        "machine": platform.platform(),
-        "precision": config.precision,
-        "seed": config.seed,
-        **({"seeds": config.seeds} if config.seeds > 1 else {}),
-        "commit": _commit(),
-        "began": began.isoformat(timespec="seconds"),
-    }
-
-
-def _commit() -> str | None:
-    """The commit of gradflow's own checkout, where it runs from one."""
-    here = Path(__file__).resolve().parent
-    if not (here.parent / ".git").exists():
-        return None
-    try:
-        done = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=5
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None

@@ -13,7 +13,7 @@ import xarray
 from command import QUICKSTART, SMALL, gradflow, listing
 
 import gradflow as gf
-from gradflow import experiment, flow
+from gradflow import experiment, flow, manifest
 from gradflow.config import dump, load
 from gradflow.tasks import Digits
 
@@ -191,10 +191,10 @@ def test_the_commit_is_that_of_the_checkout_or_unknown(monkeypatch):
         raise FileNotFoundError("git")
 
     with monkeypatch.context() as then:
-        then.setattr(experiment, "__file__", str(Path("/nowhere/gradflow/experiment.py")))
-        assert experiment._commit() is None
-        then.setattr(experiment, "__file__", __file__)
+        then.setattr(manifest, "__file__", str(Path("/nowhere/gradflow/manifest.py")))
+        assert manifest._commit() is None
+        then.setattr(manifest, "__file__", __file__)
         then.setattr(subprocess, "run", missing)
-        assert experiment._commit() is None
-    commit = experiment._commit()
+        assert manifest._commit() is None
+    commit = manifest._commit()
     assert commit is None or len(commit) == 40

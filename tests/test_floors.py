@@ -14,6 +14,7 @@ FLOORS = (
     {"comparison", "ensemble"},
     {"scaling"},
     {"config"},
+    {"manifest"},
     {"experiment", "_console", "doctor"},
     {"cli"},
     {"__main__"},

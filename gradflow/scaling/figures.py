@@ -15,13 +15,16 @@ from ..analysis import band
 from ..plotting import Figure, Line, Panel
 from ..plotting.figures import Colour, Dash, Series
 from ..trajectory import Trajectory
-from .fits import Fit, fits, varied
+from .fits import Fit, fits, rounded, varied
 from .record import LIMIT, SYSTEM, VALUE
 
 _STYLES: tuple[tuple[Colour, Dash], ...] = (
     ("blue", "solid"), ("vermillion", "dashed"), ("green", "dashdot"),
 )  # fmt: skip
 _FINE = 32  # points of a line, which is straight
+# How far points of one system after the other stand aside, as a share of the axis: bars of two
+# would hide each other.
+_ASIDE = 0.012
 
 
 def figures(record: Trajectory, axes: Mapping[str, str]) -> tuple[Figure, ...]:
@@ -35,8 +38,9 @@ def figures(record: Trajectory, axes: Mapping[str, str]) -> tuple[Figure, ...]:
     measures = list(record.attrs["measures"])
     pairs = [measures[i : i + 2] for i in range(0, len(measures), 2)]
     caption = (
-        "Medians over seeds against one size of the problem, with 10 to 90 % of seeds as bars, "
-        "and fitted power laws with the 95 % confidence intervals of their exponents."
+        "Medians over seeds against one size of the problem, with 10 to 90 % of seeds as bars "
+        "(those of different systems stand a little aside), and fitted power laws with the 95 % "
+        "confidence intervals of their exponents."
     )
     return tuple(
         Figure(
@@ -58,19 +62,22 @@ def _panel(
 ) -> Panel:
     points, laws, predicted = [], [], []
     sizes = record.coords[against].astype(float)
-    for system, (colour, dash) in zip(record.coords[SYSTEM], _STYLES, strict=False):
+    systems = record.coords[SYSTEM]
+    for i, (system, (colour, dash)) in enumerate(zip(systems, _STYLES, strict=False)):
         fit = found.get((measure, against, str(system)))
         if fit is None:
             continue
         values = record.sel(VALUE.format(measure, against), system=system)
         there = sizes[np.isfinite(values).any(axis=1)]
         label = f"{system}: {_exponent(fit)}"
-        points.append(Line(_always((sizes, values)), label=label, colour=colour, points=True))
+        aside = (sizes.max() / sizes.min()) ** (_ASIDE * (i - (len(systems) - 1) / 2))
+        shown = sizes * aside, values
+        points.append(Line(_always(shown), label=label, colour=colour, points=True))
         law = _power(there, fit.prefactor, fit.exponent)
         laws.append(Line(_always(law), colour=colour, dash=dash))
         if np.isfinite(fit.order) and not predicted:
             level = band(values).median[sizes == there[-1]] / there[-1] ** fit.order
-            label = f"{fit.source}: ${fit.order:.2g}$"
+            label = f"{fit.source}: ${rounded(fit.order)}$"
             order = _power(sizes, float(level[0]), fit.order)
             predicted.append(Line(_always(order), label=label, colour="black", dash="dotted"))
     limit = record[LIMIT.format(measure, against)]

@@ -134,4 +134,9 @@ def _predicted(exponent: float, agrees: bool | None, note: str) -> str:
     if not np.isfinite(exponent):
         return "-"
     verdict = {True: "yes", False: "NO", None: "open"}[agrees]
-    return f"{exponent:.3g} {verdict} ({note})"
+    return f"{rounded(exponent)} {verdict} ({note})"
+
+
+def rounded(exponent: float) -> str:
+    """To three places at most, and 0 without a sign."""
+    return f"{round(exponent, 3) + 0.0:g}"

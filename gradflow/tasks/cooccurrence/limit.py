@@ -1,29 +1,32 @@
-"""The limit of infinite width, in closed form: where the late flow goes, with its constants.
+"""The limit of infinite width in closed form: where the late flow goes, with its constants.
 
-The project's own derivation, from the coupled dynamical system (Appendix C). For
-m >> m_1 and m >> L^2 attention stays uniform, A = |u|^2 and B = W_V^T W_V stay at s1^2 m m_1 and
-s0^2 m, and K = W_K^T W_K and Q = W_Q^T W_Q at s0^2 m. Then
+The project's own derivation, from the coupled dynamical system (Appendix C). For m far above m_1
+and L^2 attention stays uniform, A = |u|^2 stays at s1^2 m m_1, and W_V^T W_V, W_K^T W_K and
+W_Q^T W_Q at s0^2 m times the identity. Let v_i be y_i times the counts of words in sentence i.
 
-- G' = k c with k = (s1^2 + s0^2) m m_1, and F_i is the sum of G over the words of sentence i: the
-  flow of logistic regression on counts of words. Such a flow tends to the direction of largest
-  margin (Soudry et al. 2018), in which c = gamma^2-optimal weights: with v_i = y_i times the
-  counts of sentence i, the g_i become proportional to the alpha that minimise
-  |sum_i alpha_i v_i|^2 over alpha >= 0 of sum 1. The minimum is gamma^2, so that
-  d(1/L)/dt = k |c|^2 / L^2 -> k gamma^2: the constant of Theorem F.8. As n/L -> infinity
-  gamma^2 -> 1/17.
-- S' = M Q + K M = 2 s0^2 m M. To leading order in log(gamma^2 k t) every margin is that logarithm,
-  L = 1/(gamma^2 k t), and G = (log / gamma^2) sum_i alpha_i v_i, of which
-  M_kl = (1/(L sqrt m)) sum_i g_i y_i (G_k - F_i/L) / n over the sentences with both words. Its
-  integral over time has the factor log^2/2:
+The loss. F_i is the sum of G over the words of sentence i, and G' = k c with
+k = (s1^2 + s0^2) m m_1 and c = mean_i g_i v_i: logistic regression on counts of words. Its flow
+turns to the direction of largest margin (Soudry et al. 2018): the shares g_i / sum g tend to the
+alpha_i >= 0 of sum 1 that minimise |sum_i alpha_i v_i|^2. With gamma^2 for the minimum
 
-      S - S_0 -> s0^2 sqrt(m) log^2(gamma^2 k t) / (k L gamma^2) C,
-      C_kl = sum_i alpha_i y_i (sum_j alpha_j v_jk / gamma^2 - y_i / L).
+    d(1/loss)/dt = k |c|^2 / loss^2 -> k gamma^2,
 
-  With the initialisation of Condition 1 this is of the order 1/m^(3/2) in the width and does not
-  depend on m_1.
+the constant of Theorem F.8. It is 1/17 for n/L -> infinity, and larger where random words help.
 
-The alpha are the same for all sentences of one class, if no random word occurs twice (Assumption
-2.3), and the same for both classes of a single target.
+The scores. S' = M Q + K M = 2 s0^2 m M, where between words k and l of the same sentences
+M_kl = mean_i g_i y_i (G_k - F_i/L) / (L sqrt m). To leading order in log(gamma^2 k t) all margins
+are this logarithm, loss = 1/(gamma^2 k t) and G = (log/gamma^2) sum_i alpha_i v_i, so that
+
+    S - S_0 -> s0^2 sqrt(m) log^2(gamma^2 k t) / (k L gamma^2) C,
+    C_kl = sum_i alpha_i y_i (sum_j alpha_j v_jk / gamma^2 - y_i/L)
+
+over the sentences i that have both words. Initialised as in Condition 1 it is of the order
+1/m^(3/2), and m_1 does not matter.
+
+What is left out is smaller by the inverse of the logarithm: where G starts, and that sentences of
+one class still differ, which the largest coefficient of a random word shows. The alpha are the
+same for all sentences of a class if no random word occurs twice (Assumption 2.3), and for both
+classes of a single target.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """What the orders of the paper are about, measured of one run.
 
-T1 is of the order 1/(s1^2 m m_1) (Theorem 3.1), and 1/L grows at a rate of the order s1^2 m m_1
-(Theorem F.8). The sizes of the coefficients C_ij of Theorem 3.3 are held against the limit of
-infinite width, which has them with their constants (see `limit`).
+T1 is of the order 1/(s1^2 m m_1) (Theorem 3.1), and the inverse of the loss grows at a rate of the
+order s1^2 m m_1 (Theorem F.8); both constants are taken to depend on neither L nor n. The
+coefficients C_ij of Theorem 3.3 are held against the limit of infinite width, which has them with
+their constants (see `limit`).
 """
 
 from __future__ import annotations
@@ -131,7 +132,7 @@ def _at(series: Callable[[Evidence], Series], when: Moment) -> Callable[[Evidenc
 # By name: what a figure writes on the axis, and what reads the number off a run.
 _MEASURES: dict[str, tuple[str, Callable[[Evidence], float]]] = {
     "T1": ("$T_1$", lambda e: e.moment("T1")),
-    "loss_rate": (r"late slope of $1/L$", lambda e: slope(late_inverse_loss(e))[0]),
+    "loss_rate": ("late slope of 1/loss", lambda e: slope(late_inverse_loss(e))[0]),
     "attention_change": (
         r"rms of $C_{12}, C_{21}, C_{31}, C_{32}$",
         _at(_attention_change, "end"),
