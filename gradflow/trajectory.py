@@ -164,8 +164,11 @@ class Trajectory(Mapping[str, np.ndarray]):
 
     def __repr__(self) -> str:
         stats = self.stats
+        axes = ", ".join(self.coords)
+        if TIME in self.coords:
+            axes = f"{len(self.time)} times to t = {self.final_time:g}"
         return (
-            f"Trajectory({len(self.time)} times to t = {self.final_time:g}, "
+            f"Trajectory({axes}, "
             f"result {self.result!r}, {stats.get('gradient_evaluations', '?')} gradient "
             f"evaluations, variables {', '.join(self.variables)})"
         )

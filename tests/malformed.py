@@ -318,6 +318,41 @@ MALFORMED = [
         "59: flow.field.momentum: ",
         "got 1; allowed: a finite number of at least 0 and below 1",
     ),
+    override(
+        "an unknown size",
+        "scaling={vary: {widht: [8, 16]}}",
+        "17: scaling.vary.widht: ",
+        "no size 'widht'; did you mean 'width'? allowed: width, neurons, length, samples",
+    ),
+    override(
+        "a size that the problem cannot have",
+        "scaling={vary: {samples: [12, 20]}}",
+        "17: scaling.vary.samples: ",
+        "samples = 20: input should be a multiple of 6",
+    ),
+    override(
+        "a size twice",
+        "scaling={vary: {width: [8, 16, 8]}}",
+        "16: scaling.vary: ",
+        "width has the value 8 twice; allowed: each once",
+    ),
+    override(
+        "one size alone",
+        "scaling={vary: {width: [8]}}",
+        "24: scaling.vary.width: ",
+        "allowed: a list of 2 or more",
+    ),
+    Malformed(
+        "descents beside a study",
+        GOOD,
+        (("override-2:1:9: descent: ", "there is a scaling study; allowed: null"),),
+        ("scaling={vary: {width: [8, 16]}}", "descent={learning_rates: [0.1]}"),
+    ),
+    Malformed(
+        "a study of a problem that measures nothing",
+        "problem: {kind: digits}\nflow: {t1: 1}\nscaling: {vary: {samples: [10, 20]}}\n",
+        (("FILE:3:10: scaling: ", "a problem of kind cooccurrence or coupled"),),
+    ),
     override("no rates", "descent={}", "9: descent.learning_rates: ", "missing key"),
     override(
         "a rate of zero",

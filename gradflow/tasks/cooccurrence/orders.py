@@ -59,28 +59,24 @@ class Sizes:
         late = self.loss_rate * time
         if late <= 1:
             return math.nan
-        return (
-            self.s0**2
-            * math.sqrt(self.width)
-            * math.log(late) ** 2
-            / (self.loss_rate * self.length)
-        )
+        logarithm = math.log(late)
+        return self.initial_score * logarithm**2 / (self.loss_rate * self.length)
 
     @property
-    def initial_scores(self) -> float:
-        """|W_K^T W_Q|_F at the start, among the words that are trained on."""
-        words = SPECIAL + random_words(self.samples, self.length)
-        return self.s0**2 * math.sqrt(self.width) * words
+    def initial_score(self) -> float:
+        """The standard deviation of an entry of W_K^T W_Q at the start."""
+        return self.s0**2 * math.sqrt(self.width)
 
     def limits(self, time: float) -> dict[str, float]:
         """What the measures of a run to `time` tend to, by name."""
         change = self.score_change(time)
+        words = SPECIAL + random_words(self.samples, self.length)
         trained = [self.limit.special[key - 1, query - 1] for key, query in TRAINED]
         return {
             "loss_rate": self.loss_rate,
             "attention_change": change * float(_root_mean_square(*trained)),
             "random_score_change": change * self.limit.largest_random,
-            "relative_score_change": change * self.limit.norm / self.initial_scores,
+            "relative_score_change": change * self.limit.norm / (words * self.initial_score),
         }
 
 
@@ -139,11 +135,11 @@ _MEASURES: dict[str, tuple[str, Callable[[Evidence], float]]] = {
     ),
     "random_score_change": ("largest $|C_{ij}|$, random word", _at(_random_score_change, "end")),
     "relative_score_change": (
-        r"change of $W_K^\top W_Q$, relative",
+        "relative score change",
         _at(_relative_score_change, "end"),
     ),
     "relative_score_change_at_T1": (
-        r"change of $W_K^\top W_Q$ by $T_1$, relative",
+        "relative score change at $T_1$",
         _at(_relative_score_change, "T1"),
     ),
 }
