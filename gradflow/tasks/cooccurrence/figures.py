@@ -24,18 +24,18 @@ def _balance_ratio(trajectory: Trajectory) -> tuple[np.ndarray, np.ndarray]:
         return trajectory.times("class_gradient"), second / third
 
 
-FIGURES = (
-    Figure.both_time_scales(
-        "attention",
-        Panel(
-            tuple(
-                _score(key, query)
-                for key, query in ((1, 2), (2, 1), (3, 1), (3, 2), (1, 1), (2, 2))
-            ),
-            ylabel="attention score correlation",
+ATTENTION = Figure.both_time_scales(
+    "attention",
+    Panel(
+        tuple(
+            _score(key, query) for key, query in ((1, 2), (2, 1), (3, 1), (3, 2), (1, 1), (2, 2))
         ),
-        "Attention score correlations among the target words 1, 2 and the common word 3.",
+        ylabel="attention score correlation",
     ),
+    "Attention score correlations among the target words 1, 2 and the common word 3.",
+)
+# Of every model of the sentences with a linear MLP on top.
+OF_OUTPUTS = (
     Figure.both_time_scales(
         "loss",
         Panel(
@@ -75,3 +75,4 @@ FIGURES = (
         "first and with the second target alone, and the interval of Lemma 4.4.",
     ),
 )
+FIGURES = (ATTENTION, *OF_OUTPUTS)
