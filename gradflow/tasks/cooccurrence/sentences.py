@@ -40,6 +40,10 @@ class Sentences(Task):
             others (Condition 1). fan_in is the last axis of each matrix.
         unique_words: whether no random word may occur twice in the training set
             (Assumption 2.3).
+        repeat: the probability with which a random word is the random word before it in its
+            sentence, so that random words are a Markov chain and not independent. Each is still
+            uniform; two that are k random words apart are one and the same with the probability
+            repeat^k, and otherwise independent.
         test_samples: fresh sentences for the test loss.
     """
 
@@ -55,6 +59,7 @@ class Sentences(Task):
     neurons: Annotated[int, Field(ge=1, lt=2**31)] = 256
     initialisation: Literal["kaiming-uniform", "kaiming-normal", "theory"] = "kaiming-uniform"
     unique_words: bool = False
+    repeat: Annotated[float, Field(ge=0, le=1)] = 0.0
     test_samples: Annotated[int, Field(ge=6, lt=2**31, multiple_of=6)] = 600
 
     @model_validator(mode="after")
@@ -66,6 +71,15 @@ class Sentences(Task):
                 f"unique_words needs {needed} random words for {self.samples} samples of length "
                 f"{self.length}, and a vocabulary of {self.vocabulary} has {available}; "
                 f"set vocabulary to at least {needed + SPECIAL}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _one_notion_of_words(self) -> Sentences:
+        if self.unique_words and self.repeat:
+            raise ValueError(
+                f"unique_words: true lets no random word occur twice, and repeat = "
+                f"{self.repeat:g} repeats them; allowed: repeat: 0, or unique_words: false"
             )
         return self
 
@@ -141,8 +155,8 @@ class Sentences(Task):
         """The sentences."""
         size = self.length, self.vocabulary
         return Data(
-            draw(train, self.samples, *size, unique=self.unique_words),
-            draw(test, self.test_samples, *size, unique=False),
+            draw(train, self.samples, *size, unique=self.unique_words, repeat=self.repeat),
+            draw(test, self.test_samples, *size, repeat=self.repeat),
         )
 
     def deviation(self, matrix: Matrix) -> float:
