@@ -6,9 +6,10 @@ from pydantic import Field
 
 from .cooccurrence import Cooccurrence as Cooccurrence
 from .coupled import Coupled as Coupled
+from .deep import Deep as Deep
 from .digits import Digits as Digits
 from .task import Claim as Claim
 from .task import Task as Task
 from .task import tabulated as tabulated
 
-TaskSpec = Annotated[Cooccurrence | Coupled | Digits, Field(discriminator="kind")]
+TaskSpec = Annotated[Cooccurrence | Coupled | Deep | Digits, Field(discriminator="kind")]

@@ -21,7 +21,8 @@ from .evidence import Evidence
 from .figures import FIGURES
 from .model import Transformer, sample_loss
 
-Matrix = Literal["w", "w_v", "w_k", "w_q"]
+# "square" are those, of width m and fan_in m, that a deeper layer of attention has.
+Matrix = Literal["w", "w_v", "w_k", "w_q", "square"]
 
 
 class Sentences(Task):
@@ -167,11 +168,11 @@ class Sentences(Task):
             case "kaiming-normal":
                 return math.sqrt(2 / self._fan_in(matrix))
             case "theory":
-                inverse = self.neurons if matrix == "w" else self.length * self.width
-                return 1 / math.sqrt(inverse)
+                inverse = {"w": self.neurons, "square": self.width}
+                return 1 / math.sqrt(inverse.get(matrix, self.length * self.width))
 
     def _fan_in(self, matrix: Matrix) -> int:
-        return self.width if matrix == "w" else self.vocabulary
+        return self.width if matrix in ("w", "square") else self.vocabulary
 
     def weights(self, rng: np.random.Generator) -> Transformer:
         """The transformer at its initialisation."""
