@@ -163,6 +163,20 @@ def test_what_is_observed_of_every_head():
     np.testing.assert_allclose(seen["attention_weight"], sums / counts, rtol=1e-12)
 
 
+def test_all_of_it_in_float32():
+    problem = TWO.build(jax.random.key(3))
+    double = observe(problem, problem.params)
+    jax.config.update("jax_enable_x64", False)
+    try:
+        problem = TWO.build(jax.random.key(3))
+        single = observe(problem, problem.params)
+    finally:
+        jax.config.update("jax_enable_x64", True)
+    for x, y in zip(*map(jax.tree.leaves, (single, double)), strict=True):
+        assert x.dtype == "float32"
+        assert norm(np.asarray(x) - np.asarray(y)) <= 1e-5 * norm(y)
+
+
 @pytest.mark.parametrize(
     ("initialisation", "deviation"),
     [
@@ -216,7 +230,7 @@ def test_the_derivative_along_the_flow_is_zero_within_heads_and_not_between(laye
         assert size > 1e-3
         assert norm((left - right) * within) <= 1e-13 * size
         if heads > 1:
-            assert norm((left - right) * (1 - within)) > 1e-2 * size
+            assert norm((left - right) * (1 - within)) > 1e-3 * size
 
 
 @cache

@@ -44,7 +44,11 @@ def observables(layers: int, heads: int) -> tuple[Observable, ...]:
         rate(score),
         Observable("attention_weight", _attention_weight, pairs, "mean softmax weight", save=SAVE),
         Observable(
-            "balance_values", _balance_values, each, r"drift of $R^\top R - V V^\top$", save=SAVE
+            "balance_values",
+            _balance_values,
+            each,
+            r"drift of $R^\top R - W_V W_V^\top$",
+            save=SAVE,
         ),
         Observable(
             "balance_attention",
