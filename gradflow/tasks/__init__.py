@@ -10,7 +10,8 @@ from .claims import tabulated as tabulated
 from .claims import tally as tally
 from .cooccurrence import Cooccurrence as Cooccurrence
 from .coupled import Coupled as Coupled
+from .deep import Deep as Deep
 from .digits import Digits as Digits
 from .task import Task as Task
 
-TaskSpec = Annotated[Cooccurrence | Coupled | Digits, Field(discriminator="kind")]
+TaskSpec = Annotated[Cooccurrence | Coupled | Deep | Digits, Field(discriminator="kind")]
