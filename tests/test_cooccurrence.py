@@ -110,6 +110,44 @@ def test_random_words_and_positions_are_uniform():
     assert chisquare(pairs[~np.eye(8, dtype=bool)]).pvalue > 1e-3
 
 
+def random_words(task, seed):
+    """For every training sentence its random words, numbered from 0."""
+    tokens = np.asarray(task.build(jax.random.key(seed)).data.train.tokens)
+    return [row[row >= 3] - 3 for row in tokens]
+
+
+def test_repeated_words_are_a_markov_chain_along_the_sentence():
+    task = gf.tasks.Cooccurrence(samples=6000, length=8, vocabulary=20, repeat=0.4)
+    words = random_words(task, 0)
+    assert chisquare(np.bincount([row[2] for row in words])).pvalue > 1e-3  # uniform ever after
+    for apart in (1, 2):
+        agree = np.array([row[0] == row[apart] for row in words])
+        chance = 0.4**apart + (1 - 0.4**apart) / 17
+        spread = math.sqrt(chance * (1 - chance) / len(agree))
+        assert abs(agree.mean() - chance) < 4 * spread
+
+
+def test_what_is_not_repeated_is_as_drawn_without_repetition():
+    sizes = {"samples": 60, "length": 8, "vocabulary": 200}
+    fresh = gf.tasks.Cooccurrence(**sizes)
+    for repeat in (0.5, 1.0):
+        task = gf.tasks.Cooccurrence(**sizes, repeat=repeat)
+        one, other = (t.build(jax.random.key(0)) for t in (fresh, task))
+        assert eqx.tree_equal(one.params, other.params)
+        for part in ("train", "test"):
+            x, y = (np.asarray(getattr(p.data, part).tokens) for p in (one, other))
+            assert np.array_equal(np.where(x < 3, x, 3), np.where(y < 3, y, 3))
+        for x, y in zip(random_words(fresh, 0), random_words(task, 0), strict=True):
+            assert y[0] == x[0]
+            assert np.all((y[1:] == x[1:]) | (y[1:] == y[:-1]))
+            assert repeat < 1 or np.all(y == x[0])
+
+
+def test_words_cannot_be_unique_and_repeated():
+    with pytest.raises(ValueError, match=r"repeat = 0.3 repeats them; allowed: repeat: 0, or uni"):
+        gf.tasks.Cooccurrence(unique_words=True, vocabulary=163, repeat=0.3)
+
+
 def test_too_small_a_vocabulary_is_refused_with_the_one_needed():
     with pytest.raises(ValueError, match=r"needs 160 random words .* at least 163"):
         gf.tasks.Cooccurrence(unique_words=True)

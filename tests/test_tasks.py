@@ -11,6 +11,7 @@ TASKS = (
     gf.tasks.Cooccurrence(**SENTENCES),
     gf.tasks.Coupled(**SENTENCES),
     gf.tasks.Coupled(**SENTENCES, start="statistics", initialisation="theory"),
+    gf.tasks.Deep(**SENTENCES, layers=2, heads=2),
     gf.tasks.Digits(samples=100),
 )
 

@@ -10,9 +10,10 @@ from .claims import tabulated as tabulated
 from .claims import tally as tally
 from .cooccurrence import Cooccurrence as Cooccurrence
 from .coupled import Coupled as Coupled
+from .deep import Deep as Deep
 from .digits import Digits as Digits
 from .measure import Measure as Measure
 from .task import Task as Task
 
-KINDS = (Cooccurrence, Coupled, Digits)
-TaskSpec = Annotated[Cooccurrence | Coupled | Digits, Field(discriminator="kind")]
+KINDS = (Cooccurrence, Coupled, Deep, Digits)
+TaskSpec = Annotated[Cooccurrence | Coupled | Deep | Digits, Field(discriminator="kind")]

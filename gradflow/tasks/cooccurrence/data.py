@@ -48,9 +48,25 @@ def random_words(n: int, length: int) -> int:
 
 
 def draw(
-    rng: np.random.Generator, n: int, length: int, vocabulary: int, *, unique: bool
+    rng: np.random.Generator,
+    n: int,
+    length: int,
+    vocabulary: int,
+    *,
+    unique: bool = False,
+    repeat: float = 0.0,
 ) -> Samples:
-    """n sentences with exact class sizes; if `unique`, no random word occurs in them twice."""
+    """n sentences with exact class sizes.
+
+    Args:
+        rng: source of all that is random.
+        n: a multiple of 6.
+        length: words L in a sentence.
+        vocabulary: words d in all.
+        unique: whether no random word may occur twice in all sentences together.
+        repeat: the probability with which a random word is the random word before it in its
+            sentence, and otherwise a fresh one.
+    """
     kinds = np.repeat(np.arange(4, dtype=np.int32), class_sizes(n))
     tokens = np.full((n, length), -1, dtype=np.int32)
     tokens[:, 0] = COMMON
@@ -58,6 +74,10 @@ def draw(
     tokens[np.isin(kinds, (0, 2)), 2] = SECOND
     tokens = rng.permuted(tokens, axis=1)
     empty = tokens < 0
-    tokens[empty] = rng.choice(np.arange(SPECIAL, vocabulary), empty.sum(), replace=not unique)
+    words = rng.choice(np.arange(SPECIAL, vocabulary), empty.sum(), replace=not unique)
+    # Sentence after sentence, as a mask selects them: each is, or repeats, the last fresh one.
+    again = rng.random(len(words)) < repeat
+    again &= np.diff(np.nonzero(empty)[0], prepend=-1) == 0  # not across sentences
+    tokens[empty] = words[np.maximum.accumulate(np.where(again, 0, np.arange(len(words))))]
     labels = np.where(kinds == 0, 1.0, -1.0)
     return Samples(*map(jax.device_put, (tokens, labels, kinds)))

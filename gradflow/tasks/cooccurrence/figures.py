@@ -34,7 +34,7 @@ def _balance_ratio(trajectory: Trajectory) -> tuple[np.ndarray, np.ndarray]:
         return trajectory.times("class_gradient"), second / third
 
 
-_ATTENTION = Figure.both_time_scales(
+ATTENTION = Figure.both_time_scales(
     "attention",
     Panel(tuple(_score(*pair) for pair in _PAIRS), ylabel="attention score correlation"),
     "Attention score correlations among the target words 1, 2 and the common word 3.",
@@ -50,7 +50,8 @@ _ATTENTION_CHANGE = Figure.both_time_scales(
     "Attention score correlations among the target words 1, 2 and the common word 3, less their "
     "initial values.",
 )
-_OTHERS = (
+# Of every model of the sentences with a linear MLP on top.
+OF_OUTPUTS = (
     Figure.both_time_scales(
         "loss",
         Panel(
@@ -90,5 +91,5 @@ _OTHERS = (
         "first and with the second target alone, and the interval of Lemma 4.4.",
     ),
 )
-FIGURES = (_ATTENTION, *_OTHERS)
-ENSEMBLE_FIGURES = (_ATTENTION_CHANGE, *_OTHERS)
+FIGURES = (ATTENTION, *OF_OUTPUTS)
+ENSEMBLE_FIGURES = (_ATTENTION_CHANGE, *OF_OUTPUTS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
@@ -10,6 +11,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from .data import Data, Samples
+
+Model = Callable[[Int[Array, "n length"]], Float[Array, " n"]]  # F of each sentence
 
 
 class Transformer(eqx.Module):
@@ -61,11 +64,11 @@ class Transformer(eqx.Module):
         return jnp.einsum("nkm,nlm->nkl", keys, queries) * scale
 
 
-def margins(model: Transformer, samples: Samples) -> Float[Array, " n"]:
+def margins(model: Model, samples: Samples) -> Float[Array, " n"]:
     """y F(X) of every sentence."""
     return samples.labels * model(samples.tokens)
 
 
-def sample_loss(model: Transformer, data: Data) -> Float[Array, " n"]:
+def sample_loss(model: Model, data: Data) -> Float[Array, " n"]:
     """log(1 + exp(-y F)) of every training sentence; finite at any margin."""
     return jax.nn.softplus(-margins(model, data.train))

@@ -131,9 +131,18 @@ def _balance_attention(s: Snapshot) -> Array:
 
 
 _CLASS = (("class", CLASSES),)
+# Of every model of the sentences, and of every one with a linear MLP on top.
+OF_OUTPUTS = (
+    Observable("class_loss", _class_loss, _CLASS, "training loss"),
+    Observable("class_gradient", _class_gradient, _CLASS, "sum of g over the class"),
+    Observable("test_loss", _test_loss, label="test loss"),
+    Observable("min_margin", _min_margin, label="smallest margin"),
+)
+RESPONSE = Observable("response", _response, (("word", WORDS),), "MLP response")
+READOUT = Observable("readout", _readout, label=r"$|W^\top a|^2$")
 _MOVING = (
-    Observable("response", _response, (("word", WORDS),), "MLP response"),
-    Observable("readout", _readout, label=r"$|W^\top a|^2$"),
+    RESPONSE,
+    READOUT,
     Observable(
         "attention_score",
         _attention_score,
@@ -155,10 +164,7 @@ _MOVING = (
     ),
 )
 OBSERVABLES = (
-    Observable("class_loss", _class_loss, _CLASS, "training loss"),
-    Observable("class_gradient", _class_gradient, _CLASS, "sum of g over the class"),
-    Observable("test_loss", _test_loss, label="test loss"),
-    Observable("min_margin", _min_margin, label="smallest margin"),
+    *OF_OUTPUTS,
     *_MOVING,
     *map(rate, _MOVING),
     Observable(
@@ -185,4 +191,5 @@ OBSERVABLES = (
         save=SAVE,
     ),
 )
-EVENTS = (Event("min_margin", _min_margin), Event("response_order", _response_order))
+MIN_MARGIN = Event("min_margin", _min_margin)
+EVENTS = (MIN_MARGIN, Event("response_order", _response_order))
