@@ -321,13 +321,13 @@ MALFORMED = [
     override(
         "an unknown size",
         "scaling={vary: {widht: [8, 16]}}",
-        "17: scaling.vary.widht: ",
+        "24: scaling.vary.widht: ",
         "no size 'widht'; did you mean 'width'? allowed: width, neurons, length, samples",
     ),
     override(
         "a size that the problem cannot have",
         "scaling={vary: {samples: [12, 20]}}",
-        "17: scaling.vary.samples: ",
+        "26: scaling.vary.samples: ",
         "samples = 20: input should be a multiple of 6",
     ),
     override(

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 import xarray
-from command import gradflow, listing
+from command import CONFIGS, gradflow, listing
 from scipy.optimize import nnls
 
 import gradflow as gf
@@ -366,6 +366,15 @@ def test_the_figures_of_a_study(study):
         "Thm 3.1: $-1$",
         "median and 10 to 90 % of 3 seeds",
     ]
+
+
+def test_the_shipped_study_runs(tmp_path):
+    small = [f"problem.{name}={getattr(TASK, name)}" for name in (*TASK.sizes, "vocabulary")]
+    small += ["scaling={vary: {width: [256, 1024]}}", "seeds=2", "figures=false"]
+    done = gradflow("solve", CONFIGS / "widths.yaml", *small, "--output", tmp_path / "run")
+    assert done.code == 0, done.err
+    T1 = gf.load(tmp_path / "run").scaling["T1_against_width"]
+    assert (T1[1] < T1[0]).all()
 
 
 def test_failures_and_interruptions_by_the_command(tmp_path, monkeypatch):
