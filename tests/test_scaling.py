@@ -228,7 +228,7 @@ def test_it_says_how_far_it_is_and_ends_when_asked_to():
     assert min(shares("coupled system, width 1024")) >= 1 / 3
     assert not shares("coupled system, width 4096")
     assert study.cancelled
-    assert study.points[1] == 3
+    assert study.points == (1, 3)
     T1 = study.record["T1_against_width"][:, 0, 0]
     assert np.isfinite(T1[0])
     assert np.isnan(T1[1:]).all()
@@ -271,6 +271,11 @@ def test_runs_are_stretched_in_time():
 def test_mistakes(vary, told):
     with pytest.raises(ValueError, match=told):
         gf.scaling_study(TASK, vary, [0], t1=1.0)
+
+
+def test_seeds_that_cannot_be():
+    with pytest.raises(ValueError, match="seed 1 is there twice"):
+        gf.scaling_study(TASK, {"width": [8, 16]}, [1, 1], t1=1.0)
 
 
 def test_a_task_that_measures_nothing_is_refused():

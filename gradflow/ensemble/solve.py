@@ -124,12 +124,7 @@ def solve_ensemble(
         TypeError: `solve` has no such option.
         Exception: what the first seed has raised, if none has come to a run.
     """
-    seeds = tuple(int(seed) for seed in seeds)
-    if not seeds:
-        raise ValueError("seeds is empty; give one at least, e.g. range(10)")
-    if len(set(seeds)) < len(seeds):
-        twice = next(seed for i, seed in enumerate(seeds) if seed in seeds[:i])
-        raise ValueError(f"seed {twice} is there twice; all must differ, or it would count twice")
+    seeds = checked_seeds(seeds)
     if at_once is not None and at_once < 1:
         raise ValueError(f"at_once = {at_once} must be 1 at least; None for all processors")
     inspect.signature(solve).bind(None, t1=t1, **options)
@@ -151,6 +146,21 @@ def solve_ensemble(
             if isinstance(outcome, Exception):
                 raise outcome
     return Ensemble(members, failures, clock.perf_counter() - began)
+
+
+def checked_seeds(seeds: Sequence[int]) -> tuple[int, ...]:
+    """The seeds of an ensemble.
+
+    Raises:
+        ValueError: there is none, or one is there twice.
+    """
+    seeds = tuple(int(seed) for seed in seeds)
+    if not seeds:
+        raise ValueError("seeds is empty; give one at least, e.g. range(10)")
+    if len(set(seeds)) < len(seeds):
+        twice = next(seed for i, seed in enumerate(seeds) if seed in seeds[:i])
+        raise ValueError(f"seed {twice} is there twice; all must differ, or it would count twice")
+    return seeds
 
 
 class _Runs:

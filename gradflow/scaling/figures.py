@@ -82,7 +82,7 @@ def _panel(
             predicted.append(Line(_always(order), label=label, colour="black", dash="dotted"))
     limit = record[LIMIT.format(measure, against)]
     if np.isfinite(limit).any():
-        label = "limit of infinite width"
+        label = "limit, in closed form"
         predicted.append(
             Line(_always((sizes, limit)), label=label, colour="black", dash="dashdotdot")
         )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
-from ..ensemble import solve_ensemble
+from ..ensemble import checked_seeds, solve_ensemble
 from ..flow import FlowSpec, checked
 from ..problem import Problem
 from ..progress import Progress
@@ -30,7 +30,7 @@ class Study:
     Attributes:
         record: every number that was measured, over sizes, systems and seeds.
         failures: runs that are missing, and why, a line each.
-        points: how many problems were run, and how many were to be.
+        points: how many problems were run for every seed, and how many were to be.
         cancelled: whether it was ended from outside.
     """
 
@@ -93,11 +93,13 @@ def scaling_study(
     spec = Scaling(vary={name: tuple(values) for name, values in vary.items()})
     for path, message in spec.misfits(task):
         raise ValueError(f"{'.'.join(path)}: {message}")
+    seeds = checked_seeds(seeds)
     solver = options.pop("solver", "auto")
     flow = checked(t1=t1, solver=solver, **options)
     plan = Plan.of(task, spec.vary, model_weights)
     measured: dict[Task, Measured] = {}
     failures: list[str] = []
+    done = 0
     for i, (point, places) in enumerate(plan.points.items()):
         if cancelled is not None and cancelled():
             break
@@ -118,10 +120,11 @@ def scaling_study(
             continue
         failures += [f"{name}, seed {seed}: {why}" for seed, why in runs.failures.items()]
         measured[point] = {seed: point.measures(run) for seed, run in runs.whole.items()}
+        done += {*runs.whole, *runs.failures} == {*seeds}
     return Study(
         assemble(plan, measured, seeds, failures),
         tuple(failures),
-        (len(measured), len(plan.points)),
+        (done, len(plan.points)),
         cancelled is not None and cancelled(),
     )
 
