@@ -188,7 +188,7 @@ def test_descent_breaks_what_the_flow_conserves(transformer, name):
     np.testing.assert_allclose(transformer[f"{name}_difference"][-1], drifts, rtol=0.01)
 
 
-def power_iteration(problem, steps=20, nudge=1e-5):
+def power_iteration(problem, steps=10, nudge=1e-5):
     """The largest Hessian eigenvalue, by central differences of a gradient written by hand."""
     model = problem.model(problem.params)
     shapes = [model.w, model.w_v, model.w_k, model.w_q]

@@ -126,7 +126,9 @@ def test_very_many_failures_are_counted():
 @pytest.mark.parametrize(
     ("seeds", "options", "error", "message"),
     [
-        ((), {}, ValueError, "seeds is empty"),
+        ((), {}, ValueError, "there are no seeds"),
+        (0, {}, ValueError, "there are no seeds"),
+        ((0.5, 1.5), {}, TypeError, "float"),
         ((1, 2, 1), {}, ValueError, "seed 1 is there twice"),
         ((1,), {"at_once": 0}, ValueError, "at_once = 0 must be 1 at least"),
         ((1,), {"rtoll": 1e-3}, TypeError, "rtoll"),
@@ -136,6 +138,17 @@ def test_very_many_failures_are_counted():
 def test_wrong_arguments_are_named(seeds, options, error, message):
     with pytest.raises(error, match=message):
         solved(bowl, seeds, **options)
+
+
+def test_what_builds_no_problem_is_named():
+    with pytest.raises(TypeError, match=r"build must be a function of a seed.*task\.build"):
+        solved(gf.tasks.Digits(), 3)
+    with pytest.raises(TypeError, match=r"must return a gradflow\.Problem, got 7"):
+        solved(lambda seed: 7, 3)
+
+
+def test_a_number_of_seeds_stands_for_the_first():
+    assert list(solved(bowl, 3).members) == [0, 1, 2]
 
 
 def test_runs_that_recorded_different_things_are_not_put_side_by_side():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import operator
 import os
 import threading
 import time as clock
@@ -89,7 +90,7 @@ class Ensemble:
 
 def solve_ensemble(
     build: Callable[[int], Problem],
-    seeds: Sequence[int],
+    seeds: int | Sequence[int],
     *,
     t1: float,
     at_once: int | None = None,
@@ -107,7 +108,7 @@ def solve_ensemble(
     Args:
         build: makes the problem of a seed, e.g. ``lambda seed: task.build(jax.random.key(seed))``;
             with the same data for all, ``task.build(jax.random.key(seed), jax.random.key(0))``.
-        seeds: all different.
+        seeds: all different; or how many, for 0, 1 and so on.
         t1: end time.
         at_once: seeds at once; as many as there are processors unless given.
         progress: called now and then with how far all are, by one thread at a time.
@@ -121,9 +122,14 @@ def solve_ensemble(
 
     Raises:
         ValueError: there is no seed, or one is there twice, or `at_once` is below 1.
-        TypeError: `solve` has no such option.
+        TypeError: `solve` has no such option, or `build` is no function of a seed.
         Exception: what the first seed has raised, if none has come to a run.
     """
+    if not callable(build):
+        raise TypeError(
+            f"build must be a function of a seed, got {build!r}; of a task pass "
+            "lambda seed: task.build(jax.random.key(seed))"
+        )
     seeds = checked_seeds(seeds)
     if at_once is not None and at_once < 1:
         raise ValueError(f"at_once = {at_once} must be 1 at least; None for all processors")
@@ -148,15 +154,17 @@ def solve_ensemble(
     return Ensemble(members, failures, clock.perf_counter() - began)
 
 
-def checked_seeds(seeds: Sequence[int]) -> tuple[int, ...]:
-    """The seeds of an ensemble.
+def checked_seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
+    """The seeds of an ensemble, given as `solve_ensemble` takes them.
 
     Raises:
         ValueError: there is none, or one is there twice.
+        TypeError: one is no whole number.
     """
-    seeds = tuple(int(seed) for seed in seeds)
+    every = range(seeds) if isinstance(seeds, int) else seeds
+    seeds = tuple(operator.index(seed) for seed in every)
     if not seeds:
-        raise ValueError("seeds is empty; give one at least, e.g. range(10)")
+        raise ValueError("there are no seeds; give one at least, e.g. range(10)")
     if len(set(seeds)) < len(seeds):
         twice = next(seed for i, seed in enumerate(seeds) if seed in seeds[:i])
         raise ValueError(f"seed {twice} is there twice; all must differ, or it would count twice")
@@ -202,8 +210,11 @@ class _Runs:
     def _run(self, seed: int) -> Trajectory | Exception:
         try:
             with _same_settings(self._settings):
+                problem = self._build(seed)
+                if not isinstance(problem, Problem):
+                    raise TypeError(f"build must return a gradflow.Problem, got {problem!r}")
                 return solve(
-                    self._build(seed),
+                    problem,
                     **self._options,
                     progress=lambda report: self._tell(seed, report),
                     cancelled=self._ends,

@@ -56,7 +56,7 @@ def _build(task: Task, seed: int) -> Problem:
 def scaling_study(
     task: Task,
     vary: Mapping[str, Sequence[int]],
-    seeds: Sequence[int],
+    seeds: int | Sequence[int],
     *,
     t1: float,
     model_weights: int = 0,
@@ -74,7 +74,7 @@ def scaling_study(
     Args:
         task: with the sizes that are kept while another is varied.
         vary: values of each size, by its name in ``task.sizes``.
-        seeds: all different.
+        seeds: all different; or how many, for 0, 1 and so on.
         t1: end time at the sizes of `task`.
         model_weights: up to how many weights `Task.counterpart` is run too, e.g. the transformer
             itself beside its coupled system.
