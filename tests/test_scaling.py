@@ -131,6 +131,22 @@ def test_wide_systems_are_where_the_limit_is(study):
         assert fit.at_largest == pytest.approx(exponent, abs=0.01)
 
 
+def test_the_later_the_nearer_to_the_limit():
+    """What is left out is smaller by the inverse of log(gamma^2 k t)."""
+    wide = TASK.model_copy(update={"width": 2 * 10**9})
+    problem, unit = wide.build(jax.random.key(0)), wide.unit_of_time
+    off = []
+    for late in (2e3, 2e6, 2e12):
+        save = gf.Logarithmic(count=40, start=1e-6 * late * unit)
+        flow = gf.solve(problem, t1=late * unit, rtol=1e-4, save=save)
+        measured = [m for m in wide.measures(flow) if m.limit]
+        assert [m.name for m in measured] == list(MEASURES[1:5])
+        off.append([abs(m.value / m.limit - 1) for m in measured])
+    assert (np.diff(off, axis=0)[:, 1:] < 0).all()
+    assert max(off[-1][1:]) < 2 / np.log(1e12)
+    assert off[-1][0] < 0.001
+
+
 # Studies
 
 
