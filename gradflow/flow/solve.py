@@ -81,7 +81,7 @@ def solve(
     """
     spec = checked(
         t1=t1, rtol=rtol, solver=solver, field=field, save=save,
-        save_each=dict(save_each or {}), spectrum=spectrum, stop=stop, max_steps=max_steps,
+        save_each=save_each, spectrum=spectrum, stop=stop, max_steps=max_steps,
         certify=certify,
     )  # fmt: skip
     check_tolerance(rtol, problem.dtype, certify)
@@ -107,6 +107,7 @@ def checked(**fields: Any) -> FlowSpec:
     """
     if isinstance(fields["solver"], diffrax.AbstractSolver):
         fields["solver"] = "auto"
+    fields["save_each"] = dict(fields["save_each"] or {})
     try:
         return FlowSpec(**fields)
     except ValidationError as error:
