@@ -231,7 +231,7 @@ def test_memory():
                 )
             else:
                 carry = stepping.hand_over(stepper, carry, problem.data)
-            kept = (stepper, planned.save_times, limits, problem.data, nine)
+            kept = ((stepper, planned.save_times, limits, problem.data), nine)
             used = stepping.advance.lower(kept, carry).compile().compiled.memory_analysis()
             # The problem's own parameters are an argument twice, to measure from and to record
             # from; they are the user's, and one array.

@@ -80,7 +80,7 @@ def compare(
         StabilityWarning: a learning rate of plain descent is above 2 / sharpness at the start.
     """
     spec = checked(
-        t1=t1, rtol=rtol, solver=solver, field=field, save=save, save_each=dict(save_each or {}),
+        t1=t1, rtol=rtol, solver=solver, field=field, save=save, save_each=save_each,
         spectrum=spectrum, stop=stop, max_steps=max_steps, certify=certify,
     )  # fmt: skip
     check_tolerance(rtol, problem.dtype, certify)

@@ -19,12 +19,15 @@ _SUMMED = (
 )
 
 
-def assemble(members: Mapping[int, Trajectory], wall_seconds: float) -> Trajectory:
+def assemble(
+    members: Mapping[int, Trajectory], wall_seconds: float, compile_seconds: float
+) -> Trajectory:
     """The runs side by side.
 
     Args:
         members: the runs, one at least, by their seeds.
-        wall_seconds: what all of them took together, the compilation of the first included.
+        wall_seconds: what all of them took together, compilation included.
+        compile_seconds: of that, what compilation took while all waited.
 
     Returns:
         The same variables, each with ``seed`` as its last axis, NaN where a run had ended. A time
@@ -44,7 +47,8 @@ def assemble(members: Mapping[int, Trajectory], wall_seconds: float) -> Trajecto
         variables={name: _stacked(name, runs, times) for name in first},
         coords=times | labels | {SEED: np.array(list(members))},
         final_time=max(run.final_time for run in runs),
-        stats=_totals(runs, wall_seconds),
+        stats=_totals(runs)
+        | {"wall_seconds": wall_seconds - compile_seconds, "compile_seconds": compile_seconds},
         result=_result(runs),
         attrs={"results": {str(seed): run.result for seed, run in members.items()}},
     )
@@ -96,7 +100,7 @@ def _stacked(name: str, runs: Sequence[Trajectory], times: Mapping[str, np.ndarr
     return Variable(values, (axis, *rest, SEED), first.label, first.units)
 
 
-def _totals(runs: Sequence[Trajectory], wall_seconds: float) -> dict[str, Any]:
+def _totals(runs: Sequence[Trajectory]) -> dict[str, Any]:
     found: dict[str, Any] = {
         key: sum(run.stats[key] for run in runs) for key in _SUMMED if key in runs[0].stats
     }
@@ -105,8 +109,7 @@ def _totals(runs: Sequence[Trajectory], wall_seconds: float) -> dict[str, Any]:
     )
     if "error_estimate" in runs[0].stats:
         found["error_estimate"] = float(np.max([run.stats["error_estimate"] for run in runs]))
-    compiled = runs[0].stats["compile_seconds"]  # while the others waited
-    return found | {"wall_seconds": wall_seconds - compiled, "compile_seconds": compiled}
+    return found
 
 
 def _result(runs: Sequence[Trajectory]) -> str:

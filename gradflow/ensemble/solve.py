@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import inspect
 import operator
-import os
-import threading
 import time as clock
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import jax
 import numpy as np
 
-from ..flow import FAILURES, RESULTS, solve
+from ..flow import FAILURES, RESULTS, FlowRun, check_tolerance, checked, observed, solve
 from ..problem import Problem
 from ..progress import Progress
+from ..solvers import countable
 from ..trajectory import Trajectory
+from .batches import Batches
+from .overview import Overview
 from .record import assemble
+from .threads import Threads
 
 if TYPE_CHECKING:
     import xarray
+
+Batching = Literal["auto", "threads", "vmap"]
 
 _MOST_LINES = 10
 
@@ -40,11 +42,13 @@ class Ensemble:
             they came.
         failures: by seed, why a run failed, or why there is none.
         wall_seconds: what all took together, compilation included.
+        compile_seconds: of that, what compilation took while all waited.
     """
 
     members: dict[int, Trajectory]
     failures: dict[int, str]
     wall_seconds: float
+    compile_seconds: float
 
     @cached_property
     def record(self) -> Trajectory:
@@ -53,7 +57,7 @@ class Ensemble:
         Raises:
             ValueError: they did not record the same.
         """
-        return assemble(self.members, self.wall_seconds)
+        return assemble(self.members, self.wall_seconds, self.compile_seconds)
 
     @property
     def whole(self) -> dict[int, Trajectory]:
@@ -93,6 +97,7 @@ def solve_ensemble(
     seeds: int | Sequence[int],
     *,
     t1: float,
+    batching: Batching = "auto",
     at_once: int | None = None,
     progress: Callable[[Progress], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
@@ -101,17 +106,26 @@ def solve_ensemble(
     """Solve the flow of one problem for each seed.
 
     Compiled once, since data and initial parameters of the same shapes are nothing but other
-    values. Seeds run on threads, as many at once as there are processors: on a CPU that is faster
-    than one compiled program for all of them, whose every step waits for the seed that needs most
-    (``python -m benchmarks.ensemble``).
+    values. On a CPU seeds run on threads: that is faster than one compiled program for all of
+    them, whose every step waits for the seed that needs most (``python -m benchmarks.ensemble``).
+    An accelerator is all but idle with a single one, and all go in one program there.
 
     Args:
         build: makes the problem of a seed, e.g. ``lambda seed: task.build(jax.random.key(seed))``;
             with the same data for all, ``task.build(jax.random.key(seed), jax.random.key(0))``.
         seeds: all different; or how many, for 0, 1 and so on.
         t1: end time.
-        at_once: seeds at once; as many as there are processors unless given.
-        progress: called now and then with how far all are, by one thread at a time.
+        batching: ``"threads"``; or ``"vmap"``, one program for as many seeds as go at once, whose
+            functions must be the same and whose arrays must have the same shapes. Each seed takes
+            the steps that it takes alone, but for rounding, and the ``wall_seconds`` in its stats
+            are those of its whole batch. ``"auto"`` is threads on a CPU, vmap elsewhere; and
+            threads for seeds that do not fit together, for solvers that do not count their own
+            evaluations, and with `certify`, which reads every run off on its way.
+        at_once: seeds at once; on threads, unless given, as many as there are processors. In one
+            program all of them: give fewer where memory is short, and each that ends makes room
+            for another.
+        progress: called now and then with how far all are, by one thread at a time; in one
+            program, as the slowest of those under way reports it.
         cancelled: called now and then, from several threads; everything ends when it returns
             true, and is kept.
         **options: all that `gradflow.solve` takes beside these.
@@ -121,9 +135,13 @@ def solve_ensemble(
         others.
 
     Raises:
-        ValueError: there is no seed, or one is there twice, or `at_once` is below 1.
+        ValueError: there is no seed, or one is there twice, or `at_once` is below 1; or, with
+            ``"vmap"``, two seeds or an option do not allow it.
         TypeError: `solve` has no such option, or `build` is no function of a seed.
         Exception: what the first seed has raised, if none has come to a run.
+
+    Warns:
+        UserWarning: ``"auto"`` went back to threads, since one program for all had failed.
     """
     if not callable(build):
         raise TypeError(
@@ -132,14 +150,36 @@ def solve_ensemble(
         )
     seeds = checked_seeds(seeds)
     if at_once is not None and at_once < 1:
-        raise ValueError(f"at_once = {at_once} must be 1 at least; None for all processors")
-    inspect.signature(solve).bind(None, t1=t1, **options)
+        raise ValueError(f"at_once = {at_once} must be 1 at least; None for as many as fit")
+    options = {"t1": t1, **options}
+    call = inspect.signature(solve).bind(None, **options)
+    call.apply_defaults()
+
+    def build_problem(seed: int) -> Problem:
+        problem = build(seed)
+        if not isinstance(problem, Problem):
+            raise TypeError(f"build must return a gradflow.Problem, got {problem!r}")
+        return problem
 
     began = clock.perf_counter()
-    runs = _Runs(build, {"t1": t1, **options}, len(seeds), progress, cancelled)
-    outcomes = runs.all(seeds, at_once or _processors())
+    overview = Overview(len(seeds), progress, cancelled)
+    outcomes: dict[int, Trajectory | Exception] = {}
+    left, compile_seconds = list(seeds), 0.0
+    if _in_batches(batching, call.arguments):
+        size = min(at_once or len(seeds), len(seeds))
+        begin = _beginning(call.arguments)
+        batches = Batches(build_problem, begin, size, overview, strict=batching == "vmap")
+        left = batches.all(seeds)
+        outcomes, compile_seconds = batches.outcomes, batches.compile_seconds
+        at_once = None
+    if left and not (outcomes and overview.ends()):
+        found = Threads(build_problem, options, overview).all(left, at_once)
+        outcomes |= found
+        if isinstance(first := found[left[0]], Trajectory):  # while the others waited
+            compile_seconds += first.stats["compile_seconds"]
     members, failures = {}, {}
-    for seed, outcome in zip(seeds, outcomes, strict=True):
+    for seed in seeds:
+        outcome = outcomes.get(seed)
         if isinstance(outcome, Trajectory):
             members[seed] = outcome
             if outcome.result in FAILURES:
@@ -148,10 +188,10 @@ def solve_ensemble(
         elif outcome is not None:
             failures[seed] = f"failed with {type(outcome).__name__}: {outcome}"
     if not members:
-        for outcome in outcomes:
-            if isinstance(outcome, Exception):
-                raise outcome
-    return Ensemble(members, failures, clock.perf_counter() - began)
+        for seed in seeds:
+            if isinstance(error := outcomes.get(seed), Exception):
+                raise error
+    return Ensemble(members, failures, clock.perf_counter() - began, compile_seconds)
 
 
 def checked_seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
@@ -171,99 +211,38 @@ def checked_seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
     return seeds
 
 
-class _Runs:
-    """The runs of an ensemble, and how far they are together."""
-
-    def __init__(
-        self,
-        build: Callable[[int], Problem],
-        options: dict[str, Any],
-        count: int,
-        progress: Callable[[Progress], None] | None,
-        cancelled: Callable[[], bool] | None,
-    ):
-        self._build, self._options, self._count = build, options, count
-        self._progress, self._cancelled = progress, cancelled
-        self._lock, self._compiled, self._ended = threading.Lock(), threading.Event(), False
-        self._fractions: dict[int, float] = {}
-        self._spent: dict[int, int] = {}
-        self._settings = _settings()
-
-    def all(self, seeds: Sequence[int], at_once: int) -> list[Trajectory | Exception | None]:
-        """What came of each; ``None`` where all was ended before it began."""
-        with ThreadPoolExecutor(min(at_once, len(seeds))) as pool:
-            try:
-                # One alone at first: what it compiles, the others find.
-                futures = [pool.submit(self._run, seeds[0])]
-                futures[0].add_done_callback(lambda _: self._compiled.set())
-                self._compiled.wait()
-                futures += [pool.submit(self._unless_ended, seed) for seed in seeds[1:]]
-                return [future.result() for future in futures]
-            except BaseException:
-                self._ended = True
-                pool.shutdown(cancel_futures=True)
-                raise
-
-    def _unless_ended(self, seed: int) -> Trajectory | Exception | None:
-        return None if self._ends() else self._run(seed)
-
-    def _run(self, seed: int) -> Trajectory | Exception:
-        try:
-            with _same_settings(self._settings):
-                problem = self._build(seed)
-                if not isinstance(problem, Problem):
-                    raise TypeError(f"build must return a gradflow.Problem, got {problem!r}")
-                return solve(
-                    problem,
-                    **self._options,
-                    progress=lambda report: self._tell(seed, report),
-                    cancelled=self._ends,
-                )
-        except Exception as error:
-            return error
-        finally:
-            with self._lock:
-                self._fractions[seed] = 1.0
-
-    def _ends(self) -> bool:
-        return self._ended or (self._cancelled is not None and self._cancelled())
-
-    def _tell(self, seed: int, report: Progress) -> None:
-        self._compiled.set()
-        with self._lock:
-            self._fractions[seed] = report.fraction
-            self._spent[seed] = report.gradient_evaluations
-            if self._progress is None:
-                return
-            done = sum(self._fractions.values())
-            self._progress(
-                replace(
-                    report,
-                    fraction=done / self._count,
-                    gradient_evaluations=sum(self._spent.values()),
-                    seed=seed,
-                )
-            )
+def _in_batches(batching: Batching, arguments: Mapping[str, Any]) -> bool:
+    """Whether seeds go in one program, given all arguments of `solve`."""
+    if batching not in get_args(Batching):
+        raise ValueError(f"batching = {batching!r} must be one of {', '.join(get_args(Batching))}")
+    if batching == "threads":
+        return False
+    obstacle = None
+    if arguments["certify"]:
+        obstacle = "certify reads every run off on its way"
+    elif not countable(arguments["solver"], arguments["rtol"]):
+        obstacle = "this solver does not count its evaluations, and the host cannot for each seed"
+    if batching == "auto":
+        return obstacle is None and _accelerated()
+    if obstacle is not None:
+        raise ValueError(f"batching = 'vmap': {obstacle}; take 'auto' or 'threads'")
+    return True
 
 
-def _processors() -> int:
-    """How many this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)  # only on Linux
-    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+def _accelerated() -> bool:
+    """Whether new arrays are on an accelerator, as a context may have it for this thread alone."""
+    (device,) = jax.device_put(np.zeros(())).devices()
+    return device.platform != "cpu"
 
 
-# What may be set for a thread alone, by a context manager of the same name.
-_SETTINGS = ("enable_x64", "default_device", "numpy_dtype_promotion", "numpy_rank_promotion")
+def _beginning(arguments: Mapping[str, Any]) -> Callable[[Problem], FlowRun]:
+    """Makes the run of a problem, given all other arguments of `solve`."""
+    solver, observables = arguments["solver"], arguments["observables"]
+    others = ("problem", "observables", "progress", "cancelled")
+    spec = checked(**{name: arguments[name] for name in arguments if name not in others})
 
+    def begin(problem: Problem) -> FlowRun:
+        check_tolerance(spec.rtol, problem.dtype)
+        return FlowRun(problem, spec, solver, observed(problem, spec, observables), alone=False)
 
-def _settings() -> dict[str, Any]:
-    return {name: getattr(jax.config, f"jax_{name}") for name in _SETTINGS}
-
-
-def _same_settings(settings: dict[str, Any]) -> ExitStack:
-    """A context in which JAX is set in this thread as it was in another."""
-    stack = ExitStack()
-    for name, value in _settings().items():
-        if value != settings[name]:
-            stack.enter_context(getattr(jax, name)(settings[name]))
-    return stack
+    return begin

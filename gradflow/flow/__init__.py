@@ -1,6 +1,7 @@
 """`solve`: the flow of a problem, to a tolerance."""
 
 from .certificate import Certificate as Certificate
+from .lanes import Lanes as Lanes
 from .plan import observed as observed
 from .run import FlowRun as FlowRun
 from .solve import checked as checked

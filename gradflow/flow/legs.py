@@ -11,7 +11,7 @@ from jaxtyping import PyTree
 
 from ..problem import Problem
 from ..solvers import stepping
-from ..solvers.stepping import Carry, Limits, Step, Stepper
+from ..solvers.stepping import Carry, Kept, Limits, Step, Stepper
 from ..solvers.switching import Relaxing
 from .plan import Plan, array
 from .spec import FlowSpec
@@ -38,7 +38,7 @@ class Legs:
             gradient_norm=array(spec.stop.gradient_norm or -1.0, problem.dtype),
             loss=array(0.0 if spec.stop.loss is None else spec.stop.loss, problem.dtype),
             patience=array(0, np.int32),
-            pause=array(np.inf, problem.dtype),  # replaced at each call
+            pause=array(np.inf, problem.dtype),
         )
         self._names = list(plan.steppers)
         self._log: list[dict[str, Any]] = []
@@ -46,11 +46,21 @@ class Legs:
         self._patience = 0
 
     @property
+    def solver(self) -> str:
+        """The name of the solver that runs."""
+        return self._names[0]
+
+    @property
+    def kept(self) -> Kept:
+        """What the compiled loop takes beside the carry, in this leg."""
+        return self._stepper, self._plan.save_times, self._limits, self._problem.data
+
+    @property
     def _stepper(self) -> Stepper:
-        return self._plan.steppers[self._names[0]]
+        return self._plan.steppers[self.solver]
 
     def start(self) -> Carry:
-        """The carry at t = 0, with everything compiled that the first leg needs."""
+        """The carry at t = 0."""
         plan, problem, limits = self._plan, self._problem, self._limits
         state = plan.field.init(problem.params, problem.data)
         carry = stepping.start(self._stepper, state, plan.save_times, limits.t1, problem.data)
@@ -58,16 +68,16 @@ class Legs:
             relative = self._stop.relative_gradient_norm * float(carry.first_gradient)
             least = array(max(relative, float(limits.gradient_norm)), problem.dtype)
             self._limits = replace(limits, gradient_norm=least)
-        return self.advance(carry, 0)
+        return carry
 
     def advance(self, carry: Carry, attempts: int, pause: float = np.inf) -> Carry:
         """Up to `attempts` further steps; with none of them, only the compilation.
 
         The last of them is the first that reaches the time `pause`, where there is one.
         """
-        times, data = self._plan.save_times, self._problem.data
-        limits = replace(self._limits, pause=array(pause, self._problem.dtype))
-        kept = (self._stepper, times, limits, data, array(attempts, np.int32))
+        stepper, times, limits, data = self.kept
+        limits = replace(limits, pause=array(pause, self._problem.dtype))
+        kept = ((stepper, times, limits, data), array(attempts, np.int32))
         return jax.block_until_ready(stepping.advance(kept, carry))
 
     def read_off(self, step: Step, time: float) -> PyTree:
@@ -83,7 +93,7 @@ class Legs:
             self._patience = max(_PATIENCE, 4 * self._patience) if failed else 0
             self._limits = replace(self._limits, patience=array(self._patience, np.int32))
         self._names.reverse()
-        return self.advance(stepping.hand_over(self._stepper, carry, self._problem.data), 0)
+        return stepping.hand_over(self._stepper, carry, self._problem.data)
 
     def close(self, carry: Carry) -> Carry:
         """Record the end of a run that was cut short."""
@@ -102,7 +112,7 @@ class Legs:
         accepted, rejected, evaluations = (b - a for a, b in zip(before, now, strict=True))
         self._log.append(
             {
-                "solver": self._names[0],
+                "solver": self.solver,
                 "from": t,
                 "to": float(carry.t),
                 "accepted": accepted,

@@ -56,9 +56,13 @@ class Plan(eqx.Module):
 
     def evaluations(self, carry: Carry) -> int:
         """Gradient evaluations spent so far."""
+        return self.spent(int(carry.evaluations))
+
+    def spent(self, counted: int) -> int:
+        """The same, of which the carry has counted so many."""
         if self.counter is not None:  # counts evaluations of the field
-            return self.field.cost * self.counter.read() + self.field.init_cost
-        return int(carry.evaluations) + self.field.init_cost
+            counted = self.field.cost * self.counter.read()
+        return counted + self.field.init_cost
 
     def row_evaluations(self, filled: Sequence[int]) -> int:
         """Gradient evaluations that the rows took, of which each set of save times has `filled`.

@@ -17,6 +17,7 @@ from ..problem import Problem
 from ..progress import Progress
 from ..recording import series
 from ..solvers import stepping
+from ..solvers.stepping import Carry, Kept
 from ..solvers.watching import MAX_CROSSINGS
 from ..trajectory import Trajectory
 from .legs import Legs
@@ -40,10 +41,27 @@ _CHUNK_SECONDS = 0.2
 _MOST = 1_000_000  # attempts in a chunk
 
 
+class Pace:
+    """How many attempts to make before the host looks in again.
+
+    Attributes:
+        attempts: so many; few at first.
+    """
+
+    def __init__(self) -> None:
+        self.attempts = 8
+
+    def took(self, attempts: int, seconds: float) -> None:
+        """The last of them took so long."""
+        most = min(4 * self.attempts, _MOST)
+        self.attempts = int(np.clip(attempts / seconds * _CHUNK_SECONDS, 1, most))
+
+
 class FlowRun:
     """A run that is advanced chunk by chunk, and read off at times that it has passed.
 
-    Neither how often it is looked at nor where changes a single step.
+    Neither how often it is looked at nor where changes a single step. It advances by itself, or in
+    one of the `Lanes` of a batch: then it knows of itself only what it was told last.
 
     Args:
         problem: what is solved.
@@ -51,9 +69,11 @@ class FlowRun:
         solver: in place of the one that the spec can only name.
         observables: what is recorded.
         keep_step: whether it will be read off.
+        alone: whether it advances by itself, so that its own loop is compiled.
 
     Attributes:
         result: what ended it, a key of `RESULTS`; ``None`` while it goes on.
+        compile_seconds: what getting ready to step has taken.
 
     Raises:
         ValueError, TypeError: what the spec asks for does not go together, or not with the problem.
@@ -66,21 +86,41 @@ class FlowRun:
         solver: str | diffrax.AbstractSolver,
         observables: tuple[Observable, ...],
         keep_step: bool = False,
+        alone: bool = True,
     ):
-        self._problem, self._spec = problem, spec
+        self._problem, self._spec, self._alone = problem, spec, alone
         began = clock.perf_counter()
         with jax.default_matmul_precision(PRECISION):
             self._plan = plan(problem, spec, solver, observables, keep_step)
             self._legs = Legs(self._plan, problem, spec)
-            self._carry = self._legs.start()
-        self._compile_seconds = clock.perf_counter() - began
-        self._wall_seconds, self._attempts = 0.0, 8
+            self._carry = self._compiled(self._legs.start())
+        self.compile_seconds = clock.perf_counter() - began
+        self._wall_seconds, self._pace = 0.0, Pace()
         self.result: str | None = None
+
+    def _compiled(self, carry: Carry) -> Carry:
+        """The carry that begins a leg, with everything compiled that the leg needs."""
+        return self._legs.advance(carry, 0) if self._alone else carry
 
     @property
     def time(self) -> float:
         """How far it is."""
         return float(self._carry.t)
+
+    @property
+    def solver(self) -> str:
+        """The name of the solver that runs."""
+        return self._legs.solver
+
+    @property
+    def kept(self) -> Kept:
+        """What the compiled loop takes beside the carry, while this solver runs."""
+        return self._legs.kept
+
+    @property
+    def carry(self) -> Carry:
+        """What it goes on from."""
+        return self._carry
 
     def passed(self, until: float) -> bool:
         """Whether it is at `until`, or has ended."""
@@ -92,26 +132,37 @@ class FlowRun:
             self._advance(until)
 
     def _advance(self, until: float) -> None:
-        before = clock.perf_counter()
-        if int(self._carry.outcome) == stepping.SWITCH:
-            self._carry = self._legs.change(self._carry)
-            self._compile_seconds += clock.perf_counter() - before
-            before = clock.perf_counter()
-        tried = self._tried
-        self._carry = self._legs.advance(self._carry, self._attempts, until)
+        self.change_solver()
+        tried, before = self._tried, clock.perf_counter()
+        carry = self._legs.advance(self._carry, self._pace.attempts, until)
         passed = clock.perf_counter() - before
-        self._wall_seconds += passed
-        self.result = _OUTCOMES.get(int(self._carry.outcome))
-        allowed = self._spec.stop.wall_seconds
-        if self.result is None and allowed is not None and self._wall_seconds >= allowed:
-            self.result = "wall_time"
-        most = min(4 * self._attempts, _MOST)
-        rate = (self._tried - tried) / passed
-        self._attempts = int(np.clip(rate * _CHUNK_SECONDS, 1, most))
+        self.spend(passed)
+        self.go_to(carry)
+        self._pace.took(self._tried - tried, passed)
 
     @property
     def _tried(self) -> int:
         return int(self._carry.accepted) + int(self._carry.rejected)
+
+    def change_solver(self) -> None:
+        """The other solver takes over, if it is time."""
+        if int(self._carry.outcome) == stepping.SWITCH:
+            before = clock.perf_counter()
+            with jax.default_matmul_precision(PRECISION):
+                self._carry = self._compiled(self._legs.change(self._carry))
+            self.compile_seconds += clock.perf_counter() - before
+
+    def spend(self, seconds: float) -> None:
+        """Its steps took so long; ends where that uses up what it was allowed."""
+        self._wall_seconds += seconds
+        allowed = self._spec.stop.wall_seconds
+        if allowed is not None and self._wall_seconds >= allowed:
+            self.end("wall_time")
+
+    def go_to(self, carry: Carry) -> None:
+        """It has come to `carry`; ends where that says so, for that reason before any other."""
+        self._carry = carry
+        self.result = _OUTCOMES.get(int(carry.outcome), self.result)
 
     def rounded(self, time: float) -> float:
         """A time as the run's own dtype has it."""
@@ -157,6 +208,7 @@ class FlowRun:
     def progress(self) -> Progress:
         """How far it is, for whoever watches."""
         carry, plan = self._carry, self._plan
+        fraction, evaluations = self.standing(int(carry.records[0].filled), int(carry.evaluations))
         loss = None
         for group, records in zip(plan.groups, carry.records, strict=True):
             for observable, values in zip(group.observables, records.values, strict=True):
@@ -165,13 +217,22 @@ class FlowRun:
         return Progress(
             time=self.time,
             t1=self._spec.t1,
-            fraction=int(carry.records[0].filled) / plan.save_times[0].size,
+            fraction=fraction,
             loss=loss,
             step=float(carry.t_next - carry.t),
             accepted=int(carry.accepted),
             rejected=int(carry.rejected),
-            gradient_evaluations=plan.evaluations(carry),
+            gradient_evaluations=evaluations,
         )
+
+    def standing(self, rows: int, evaluations: int) -> tuple[float, int]:
+        """The share of its save times that lies behind, and all gradient evaluations spent.
+
+        Args:
+            rows: recorded so far.
+            evaluations: as the carry has them.
+        """
+        return rows / self._plan.save_times[0].size, self._plan.spent(evaluations)
 
     def trajectory(self) -> Trajectory:
         """All that was recorded of it, now that it has ended."""
@@ -187,7 +248,7 @@ class FlowRun:
             "rejected": int(carry.rejected),
             **self._legs.report(carry),
             "wall_seconds": self._wall_seconds,
-            "compile_seconds": self._compile_seconds,
+            "compile_seconds": self.compile_seconds,
         }
         every_record, watched = jax.device_get((carry.records, carry.crossings))
         filled = [int(records.filled) for records in every_record]

@@ -81,7 +81,7 @@ def solve(
     """
     spec = checked(
         t1=t1, rtol=rtol, solver=solver, field=field, save=save,
-        save_each=dict(save_each or {}), spectrum=spectrum, stop=stop, max_steps=max_steps,
+        save_each=save_each, spectrum=spectrum, stop=stop, max_steps=max_steps,
         certify=certify,
     )  # fmt: skip
     check_tolerance(rtol, problem.dtype, certify)
@@ -105,8 +105,9 @@ def checked(**fields: Any) -> FlowSpec:
     Raises:
         ValueError: an argument is out of range.
     """
-    if isinstance(fields["solver"], diffrax.AbstractSolver):
+    if isinstance(fields.get("solver"), diffrax.AbstractSolver):
         fields["solver"] = "auto"
+    fields["save_each"] = dict(fields.get("save_each") or {})
     try:
         return FlowSpec(**fields)
     except ValidationError as error:

@@ -9,6 +9,7 @@ from typing import Any
 import diffrax
 import jax.numpy as jnp
 
+from . import stepping
 from .controller import DistanceController as DistanceController
 from .controller import whole_state
 from .counting import CountedField as CountedField
@@ -131,6 +132,11 @@ def build(
             f"take one of {', '.join(SOLVERS)}, or wrap it in diffrax.HalfSolver"
         )
     return (Choice(name, _tailored(solver, rtol, measured)),)
+
+
+def countable(solver: str | diffrax.AbstractSolver, rtol: float) -> bool:
+    """Whether the solver that `build` makes of it says itself how many evaluations it took."""
+    return all(stepping.counts(choice.solver) for choice in build(solver, rtol))
 
 
 def _tailored(solver: Any, rtol: float, measured: Callable) -> Any:

@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .._linalg import positive, tree_axpy, tree_norm, tree_scale, tree_sub
+from .branch import only_if
 from .controller import whole_state
 from .runge_kutta import StageInterpolation, vector_field
 from .spectral_radius import AbstractSpectralRadius, Point, PowerIteration
@@ -222,10 +223,10 @@ class StabilisedRungeKutta(diffrax.AbstractAdaptiveSolver):
             refreshed = jnp.asarray(made_jump).astype(jnp.int32)
             due = due | made_jump
         old = solver_state
-        radius, memory, noise, price = jax.lax.cond(
+        radius, memory, noise, price = only_if(
             due,
             lambda: self._estimate(Point.of(terms, t0, y0, f0, args, self.measured), old),
-            lambda: (old.radius, old.memory, old.noise, old.price),
+            (old.radius, old.memory, old.noise, old.price),
         )
         h = jnp.asarray(t1 - t0).astype(radius.dtype)
         interval = jnp.asarray(self.coefficients.interval, radius.dtype)

@@ -81,6 +81,11 @@ class Limits(eqx.Module):
     pause: Float[Array, ""]
 
 
+# What a run is advanced with, all that stays as it is: the stepper, the save times, the limits and
+# the data.
+Kept = tuple[Stepper, tuple[Array, ...], Limits, PyTree]
+
+
 class Step(eqx.Module):
     """An accepted step, with what its solver's dense output is made of."""
 
@@ -222,14 +227,19 @@ def hand_over(stepper: Stepper, carry: Carry, data: PyTree) -> Carry:
 
 
 @eqx.filter_jit(donate="all-except-first")
-def advance(kept: tuple[Stepper, tuple[Array, ...], Limits, PyTree, Array], carry: Carry) -> Carry:
+def advance(kept: tuple[Kept, Array], carry: Carry) -> Carry:
     """Attempt up to `attempts` further steps.
 
     Args:
-        kept: the stepper, the save times, the limits, the data, and `attempts`.
+        kept: what stays as it is, and `attempts`.
         carry: where to go on from; its buffers are reused.
     """
-    stepper, save_times, limits, data, attempts = kept
+    return go_on(*kept, carry)
+
+
+def go_on(kept: Kept, attempts: Array, carry: Carry) -> Carry:
+    """What `advance` compiles, of one run."""
+    stepper, save_times, limits, data = kept
     first = carry.accepted + carry.rejected
     dynamic, static = eqx.partition(carry, eqx.is_array)
 

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from diffrax import ODETerm
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from .branch import only_if
 from .runge_kutta import UnrolledRungeKutta
 from .spectral_radius import Point, PowerIteration
 
@@ -110,7 +111,7 @@ class Stiffening(eqx.Module):
             return self.estimator.estimate(point, memory.direction)
 
         nothing = jnp.zeros((), memory.saved.dtype), memory.direction, jnp.zeros((), jnp.int32)
-        radius, direction, spent = jax.lax.cond(due, estimate, lambda: nothing)
+        radius, direction, spent = only_if(due, estimate, nothing)
         near = tried.step.astype(radius.dtype) * radius >= _NEAR * self.limit
         hits = jnp.where(due, jnp.where(near, memory.hits + 1, 0), memory.hits)
         memory = Memory(attempts, hits, memory.saved, memory.regret, direction)
