@@ -242,6 +242,7 @@ def _limits(schema: Schema) -> str:
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
+    """The choice that was perhaps meant, as a question with a blank behind it, or nothing."""
     lowered = {choice.lower(): choice for choice in choices}
     close = get_close_matches(word.lower(), lowered, n=1)
     return f"did you mean {lowered[close[0]]!r}? " if close else ""

@@ -177,6 +177,18 @@ def solve_ensemble(
         outcomes |= found
         if isinstance(first := found[left[0]], Trajectory):  # while the others waited
             compile_seconds += first.stats["compile_seconds"]
+    members, failures = _sorted_out(seeds, outcomes)
+    return Ensemble(members, failures, clock.perf_counter() - began, compile_seconds)
+
+
+def _sorted_out(
+    seeds: Sequence[int], outcomes: Mapping[int, Trajectory | Exception]
+) -> tuple[dict[int, Trajectory], dict[int, str]]:
+    """The runs, and why others failed, by seed.
+
+    Raises:
+        Exception: what the first seed has raised, if none has come to a run.
+    """
     members, failures = {}, {}
     for seed in seeds:
         outcome = outcomes.get(seed)
@@ -191,7 +203,7 @@ def solve_ensemble(
         for seed in seeds:
             if isinstance(error := outcomes.get(seed), Exception):
                 raise error
-    return Ensemble(members, failures, clock.perf_counter() - began, compile_seconds)
+    return members, failures
 
 
 def checked_seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
