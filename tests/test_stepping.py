@@ -40,7 +40,9 @@ def test_the_steps_are_diffeqsolves(method):
     assert ours.stats["accepted"] == theirs.stats["num_accepted_steps"]
     assert ours.stats["rejected"] == theirs.stats["num_rejected_steps"]
     states = jax.vmap(lambda y: flat(0.0, y, None))(theirs.ys)
-    np.testing.assert_allclose(ours["flat"], states, rtol=1e-10, atol=1e-11)
+    # Its coefficients are large and of both signs: what order a sum is taken in shows.
+    rounding = 1e-10 if method is diffrax.Dopri8 else 1e-11
+    np.testing.assert_allclose(ours["flat"], states, rtol=rounding, atol=rounding / 10)
 
 
 def test_cutting_a_run_changes_no_bit(monkeypatch):
