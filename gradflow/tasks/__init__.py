@@ -13,7 +13,10 @@ from .coupled import Coupled as Coupled
 from .deep import Deep as Deep
 from .digits import Digits as Digits
 from .measure import Measure as Measure
+from .next_token import NextToken as NextToken
 from .task import Task as Task
 
-KINDS = (Cooccurrence, Coupled, Deep, Digits)
-TaskSpec = Annotated[Cooccurrence | Coupled | Deep | Digits, Field(discriminator="kind")]
+KINDS = (Cooccurrence, Coupled, Deep, Digits, NextToken)
+TaskSpec = Annotated[
+    Cooccurrence | Coupled | Deep | Digits | NextToken, Field(discriminator="kind")
+]
