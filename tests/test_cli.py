@@ -455,7 +455,7 @@ def test_every_shipped_config_runs(config):
     shipped = load(config)
     small = {
         "digits": ("problem.samples=20",),
-        "next-token": ("flow.certify=false", "flow.solver=bosh3"),
+        "next-token": (),
     }
     size = small.get(shipped.problem.kind, SMALL)
     if shipped.seeds > 1:
