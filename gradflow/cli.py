@@ -220,7 +220,8 @@ def _prepare(config: Config) -> None:
 
 def _headline(config: Config, trajectory: Trajectory) -> str:
     from .analysis import Band
-    from .experiment import final_loss, phases
+    from .experiment import final_loss
+    from .report import phases
 
     stats = trajectory.stats
     said = [f"t = {trajectory.final_time:.6g}"]

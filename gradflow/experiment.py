@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,15 +12,16 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from . import comparison, ensemble, flow, plotting, scaling, spectra, storage
+from . import comparison, ensemble, flow, scaling, storage
 from .analysis import Band, band
 from .config import Config
 from .config import load as load_config
 from .manifest import begin, end
 from .problem import Problem
 from .progress import Progress
+from .report import invariants, keep, of_flow, of_run, of_study, phases, render
 from .tasks import Claim, Tally, Task, tally
-from .trajectory import SEED, Trajectory
+from .trajectory import Trajectory
 
 
 class UnfitError(Exception):
@@ -125,7 +126,7 @@ def run(
         storage.write_json(directory / storage.CLAIMS, {"claims": rows})
     if config.figures:
         record = None if compared is None else compared.record
-        draw(config.problem, outcome.flow, record, directory)
+        keep(render(of_flow(config.problem, outcome.flow, record)), directory)
     end(manifest, directory)
     return outcome
 
@@ -162,13 +163,9 @@ def scale(
     failures = {"failures": list(study.failures)} if study.failures else {}
     storage.write_json(directory / storage.SUMMARY, {"scaling": rows, **failures})
     if config.figures:
-        _draw(_of_study(config.problem, study.record), directory)
+        keep(render(of_study(config.problem, study.record)), directory)
     end(manifest, directory)
     return study
-
-
-def _of_study(task: Task, record: Trajectory) -> list[tuple[plotting.Figure, Trajectory]]:
-    return [(figure, record) for figure in scaling.figures(record, task.sizes)]
 
 
 def _compute(config: Config, problem: Problem, **watch: Any) -> Outcome:
@@ -243,50 +240,8 @@ def replot(directory: Path) -> list[Path]:
         ConfigError: its configuration is not valid any more.
     """
     stored = storage.load(directory)
-    if stored.scaling is not None:
-        task = load_config(stored.config).problem
-        return _draw(_of_study(task, stored.scaling), directory)
-    if "flow" not in stored.trajectories:
-        raise storage.StorageError(f"{directory} has no {storage.FLOW} to draw")
-    task = load_config(stored.config).problem
-    return draw(task, stored.flow, stored.comparison, directory)
-
-
-def draw(
-    task: Task, trajectory: Trajectory, compared: Trajectory | None, directory: Path
-) -> list[Path]:
-    """The figures of the task, of the spectrum and of the comparison, as PNG and PDF.
-
-    Those for which nothing was recorded are left out.
-
-    Returns:
-        The files written.
-    """
-    marks = phases(task, trajectory)
-    own = task.figures
-    if SEED in trajectory.coords and task.ensemble_figures is not None:
-        own = task.ensemble_figures
-    shown = [(figure, trajectory) for figure in (*own, *spectra.FIGURES)]
-    if compared is not None:
-        conserved = (*_invariants(task, trajectory), "balancedness")
-        shown += [(figure, compared) for figure in comparison.figures(compared, conserved)]
-    return _draw(shown, directory, marks)
-
-
-def _draw(
-    shown: Sequence[tuple[plotting.Figure, Trajectory]],
-    directory: Path,
-    marks: Mapping[str, float | Band | None] | None = None,
-) -> list[Path]:
-    folder = directory / storage.FIGURES
-    folder.mkdir(exist_ok=True)
-    written = []
-    for figure, record in shown:
-        for kind, content in plotting.render(figure, record, marks).items():
-            path = folder / f"{figure.name}.{kind}"
-            storage.write(path, content)
-            written.append(path)
-    return written
+    shown = of_run(load_config(stored.config).problem, stored)
+    return keep(render(shown), directory)
 
 
 def summarise(task: Task, outcome: Outcome) -> dict[str, Any]:
@@ -310,7 +265,7 @@ def summarise(task: Task, outcome: Outcome) -> dict[str, Any]:
         "invariants": {
             **({"energy_identity": residual.max()} if len(residual) else {}),
             **({"balancedness": drift.max()} if len(drift) else {}),
-            **_invariants(task, trajectory),
+            **invariants(task, trajectory),
         },
     }
     if compared is not None:
@@ -331,26 +286,6 @@ def final_loss(trajectory: Trajectory) -> float | None:
     if not len(loss):
         return None
     return float(band(loss).median[-1] if loss.ndim == 2 else loss[-1])
-
-
-def phases(task: Task, trajectory: Trajectory) -> dict[str, float | Band | None]:
-    """The task's phases.
-
-    Of an ensemble the band over the seeds that reached each; ``None`` if fewer than half did.
-    """
-    if SEED not in trajectory.coords:
-        return dict(task.phases(trajectory))
-    found = {}
-    for name, times in trajectory.attrs["phases"].items():
-        reached = [time for time in times.values() if time is not None]
-        found[name] = band(np.array(reached)) if 2 * len(reached) >= len(times) else None
-    return found
-
-
-def _invariants(task: Task, trajectory: Trajectory) -> dict[str, float]:
-    if SEED in trajectory.coords:
-        return trajectory.attrs["invariants"]
-    return task.invariants(trajectory)
 
 
 def _named_arrays(params: Any) -> dict[str, np.ndarray]:

@@ -16,6 +16,7 @@ FLOORS = (
     {"_faults"},
     {"config"},
     {"manifest"},
+    {"report"},
     {"experiment", "_console", "doctor"},
     {"cli"},
     {"__main__"},

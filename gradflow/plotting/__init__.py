@@ -1,5 +1,7 @@
 """Series to figure: figures are described as data, and drawn from a trajectory alone."""
 
+from .drawing import FILES as FILES
+from .drawing import Kind as Kind
 from .drawing import draw as draw
 from .drawing import render as render
 from .figures import ENERGY as ENERGY
