@@ -11,6 +11,8 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import jax
+
 Result = TypeVar("Result")
 
 _LONGEST = 200  # characters of a message, or of a line of code
@@ -52,6 +54,24 @@ def trace(function: Callable[..., Result], *args: Any) -> Result:
         error.__notes__ = []  # JAX's, on the frames that it has removed
         error.__cause__ = None
         raise error.with_traceback(kept) from None
+
+
+def not_finite(function: Callable[..., Any], *args: Any) -> str:
+    """Where a function first makes a NaN, or else an infinity; empty if it makes none.
+
+    The function is run operation by operation. Not for several threads at once.
+    """
+    for flag in ("jax_debug_nans", "jax_debug_infs"):
+        before = getattr(jax.config, flag)
+        jax.config.update(flag, True)
+        try:
+            with jax.disable_jit():
+                function(*args)
+        except FloatingPointError as error:
+            return told(error)
+        finally:
+            jax.config.update(flag, before)
+    return ""
 
 
 def _users_frames(error: BaseException, source: Path | None = None) -> list[types.TracebackType]:

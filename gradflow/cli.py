@@ -78,6 +78,7 @@ def solve(
     _prepare(loaded)
 
     from . import experiment
+    from ._blame import UsersError
     from ._console import Display
     from .config import Fault, fault
     from .flow import FAILURES, RESULTS
@@ -102,6 +103,8 @@ def solve(
         _fail(str(fault(config, overrides, "output", str(error))))
     except experiment.UnfitError as error:
         _fail(str(fault(config, overrides, error.key, str(error))))
+    except UsersError as error:
+        _fail(str(error))
     click.echo(str(directory))
     if isinstance(outcome, Study):
         _end_study(outcome, interrupted(), quiet)
@@ -110,7 +113,9 @@ def solve(
     if ensemble is not None:
         for line in ensemble.findings:
             _say(line)
-    elif trajectory.result in FAILURES:
+    for note in outcome.notes:
+        _say(note)
+    if ensemble is None and trajectory.result in FAILURES:
         _fail(
             f"failed at t = {trajectory.final_time:.6g}: {RESULTS[trajectory.result]}; "
             "what was computed is kept",
