@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import linecache
 import os
+import re
 import sysconfig
 import types
 from collections.abc import Callable
@@ -15,8 +17,8 @@ import jax
 
 Result = TypeVar("Result")
 
+_HERE = os.path.join(os.path.dirname(__file__), "")
 _LONGEST = 200  # characters of a message, or of a line of code
-_MISSING = "(no message)"
 
 
 class UsersError(Exception):
@@ -38,10 +40,27 @@ def place(function: Any) -> str:
     return f"{_short(code.co_filename)}:{code.co_firstlineno}"
 
 
-def trace(function: Callable[..., Result], *args: Any) -> Result:
+def check_call(function: Callable[..., Any], names: tuple[str, ...]) -> None:
+    """Refuse a function that cannot be called with as many arguments.
+
+    Raises:
+        TypeError: naming what is called, and where it stands.
+    """
+    try:
+        inspect.signature(function, follow_wrapped=False).bind(*names)
+    except TypeError as error:
+        name = getattr(function, "__name__", "it")
+        at = f" ({at})" if (at := place(function)) else ""
+        raise TypeError(f"{name} must take ({', '.join(names)}): {error}{at}") from None
+    except ValueError:
+        return  # built in, without a signature
+
+
+def trace(users: Callable[..., Any], function: Callable[..., Result], *args: Any) -> Result:
     """Call a function that calls a user's; what is raised keeps the user's own frames alone.
 
-    JAX_TRACEBACK_FILTERING=off keeps them all, as it does in JAX.
+    An error without any names the place of the user's function in a note.
+    JAX_TRACEBACK_FILTERING=off keeps all frames, as it does in JAX.
     """
     try:
         return function(*args)
@@ -52,6 +71,8 @@ def trace(function: Callable[..., Result], *args: Any) -> Result:
         for tb in reversed(_users_frames(error)):
             kept = types.TracebackType(kept, tb.tb_frame, tb.tb_lasti, tb.tb_lineno)
         error.__notes__ = []  # JAX's, on the frames that it has removed
+        if kept is None and type(error).__module__.startswith("jax") and (at := place(users)):
+            error.add_note(f"in the function at {at}")
         error.__cause__ = None
         raise error.with_traceback(kept) from None
 
@@ -87,39 +108,54 @@ def _users_frames(error: BaseException, source: Path | None = None) -> list[type
         return frames
 
     found = own(error.__traceback__)
-    # JAX has the line at which it was given what it cannot transform in the error's cause.
+    # JAX has the line at which it was given what it cannot transform in the error's cause, whose
+    # stack goes back beyond where the error was caught: to whoever called this package.
     if "BeforeTransformation" in type(error.__cause__).__name__:
-        found += own(getattr(error.__cause__, "__traceback__", None))
+        trace = inner = getattr(error.__cause__, "__traceback__", None)
+        while trace is not None:
+            if trace.tb_frame.f_code.co_filename.startswith(_HERE):
+                inner = trace.tb_next
+            trace = trace.tb_next
+        found += own(inner)
     return found
 
 
-def told(error: BaseException, source: Path | None = None) -> str:
+def told(error: BaseException, source: Path | None = None, otherwise: str = "") -> str:
     """What went wrong and at which of the user's lines, in at most five lines.
 
     Args:
         error: as it was caught.
         source: a file that is the user's wherever it lies.
+        otherwise: the place to name for an error of JAX that has none.
 
     Returns:
         Place, kind and message; the line itself; where the user called it from, if anywhere; and
         the usual fix, if there is one. Empty if no line of the user's took part.
     """
     if isinstance(error, SyntaxError) and error.filename:
-        text = (error.text or "").strip()
-        return "\n".join(
-            [f"{_short(error.filename)}:{error.lineno}: {_kind(error)}: {error.msg}"]
-            + [f"    {_cut(text)}"] * bool(text)
-        )
-
+        code = _cut((error.text or "").strip())
+        lines = [f"{_short(error.filename)}:{error.lineno}: {_kind(error)}: {error.msg}"]
+        return "\n".join(lines + [f"    {code}"] * bool(code))
     own = _users_frames(error, source)
-    if not own:
+    if own:
+        last = own[-1].tb_frame.f_code
+        inside = "" if last.co_name == "<module>" else f"in {last.co_name}: "
+        lines = [f"{_at(own[-1])}: {inside}{_kind(error)}: {_message(error)}"]
+        lines += [f"    {code}"] if (code := _code(own[-1])) else []
+        called = [tb for tb in own if tb.tb_frame.f_code is not last]
+        if called:
+            lines.append(f"called from {_at(called[-1])}: {_code(called[-1])}")
+    elif source is not None and (
+        named := re.search(rf"{re.escape(source.name)}:(\d+)", str(error))
+    ):
+        # Nobody is on the stack any more, but the message has a line.
+        line = int(named[1])
+        lines = [f"{_short(str(source))}:{line}: {_kind(error)}: {_message(error)}"]
+        lines += (
+            [f"    {code}"] if (code := _cut(linecache.getline(str(source), line).strip())) else []
+        )
+    else:
         return ""
-    last = own[-1].tb_frame.f_code
-    lines = [f"{_at(own[-1])}: {_inside(last)}{_kind(error)}: {_message(error)}"]
-    lines += [f"    {code}"] if (code := _code(own[-1])) else []
-    called = [tb for tb in own if tb.tb_frame.f_code is not last]
-    if called:
-        lines.append(f"called from {_at(called[-1])}: {_code(called[-1])}")
     if fix := _fix(error):
         lines.append(f"usual fix: {fix}")
     return "\n".join(lines)
@@ -128,7 +164,7 @@ def told(error: BaseException, source: Path | None = None) -> str:
 @cache
 def _libraries() -> tuple[str, ...]:
     places = {sysconfig.get_paths()[name] for name in ("purelib", "platlib", "stdlib")}
-    return tuple(os.path.join(path, "") for path in (*places, str(Path(__file__).parent)))
+    return (*(os.path.join(path, "") for path in places), _HERE)
 
 
 @cache
@@ -148,11 +184,17 @@ def _at(tb: types.TracebackType) -> str:
 
 
 def _code(tb: types.TracebackType) -> str:
-    return _cut(linecache.getline(tb.tb_frame.f_code.co_filename, tb.tb_lineno).strip())
+    return _line(tb.tb_frame.f_code.co_filename, tb.tb_lineno)
 
 
-def _inside(code: types.CodeType) -> str:
-    return "" if code.co_name.startswith("<") else f"in {code.co_name}: "
+def _line(filename: str, number: int) -> str:
+    return _cut(linecache.getline(filename, number).strip())
+
+
+def _mentioned(message: str, source: Path | None) -> int:
+    """The line of the user's file that a message names, where nobody is on the stack any more."""
+    named = re.search(rf"{re.escape(source.name)}:(\d+)", message) if source is not None else None
+    return int(named[1]) if named else 0
 
 
 def _kind(error: BaseException) -> str:
@@ -160,9 +202,10 @@ def _kind(error: BaseException) -> str:
 
 
 def _message(error: BaseException) -> str:
-    """The message's first line that says something, and only so much of it."""
+    """The message's first line that says something; where a fix is told, its first sentence."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return _cut(lines[0]) if lines else _MISSING
+    line = lines[0] if lines else "(no message)"
+    return _cut(line.partition(". ")[0] if _fix(error) else line)
 
 
 def _cut(text: str) -> str:

@@ -115,7 +115,7 @@ def run(
             raise
         raise MemoryError(str(error).splitlines()[0]) from None
     except Exception as error:
-        if source is None or not (lines := told(error, source)):
+        if source is None or not (lines := told(error, source, problem.place)):
             raise
         raise UsersError(lines) from error
     warmer.join()
@@ -259,8 +259,8 @@ def _check_own(task: Python, config: Config, problem: Problem) -> None:
         raise UnfitError("seeds", f"{message} the function, to draw from")
     try:
         records = observed(problem, config.flow, ())
-    except (TypeError, ValueError) as error:
-        raise UsersError(told(error, task.source) or str(error)) from error
+    except Exception as error:
+        raise UsersError(told(error, task.source) or f"{task.target}: {error}") from error
     names = [name for o in records for name in dict.fromkeys((o.name, *(p.name for p in o.parts)))]
     own = {o.name for o in records}
     for name in config.flow.save_each:
@@ -298,8 +298,9 @@ def _notes(problem: Problem, trajectory: Trajectory) -> tuple[str, ...]:
     norm = trajectory.get("grad_norm", np.ones(1))
     if norm.size and norm.ndim == 1 and norm[0] == 0:
         return (
-            "the gradient is zero at the initial parameters, and so nothing moves; start elsewhere "
-            "(weights that are all zero are a saddle), or use the parameters in the loss",
+            "the gradient is zero at the initial parameters, and so nothing moves: start elsewhere "
+            "(weights that are all zero are a saddle), or use the parameters in the loss"
+            + (f" ({problem.place})" if problem.place else ""),
         )
     return ()
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from ._blame import place, trace
+from ._blame import check_call, place, trace
 
 _ALLOWED = (jnp.float32, jnp.float64)
 # Tracing a loss takes milliseconds, and an ensemble builds the same problem for every seed.
@@ -82,6 +82,8 @@ class Problem(eqx.Module):
             )
         if not callable(given[0]):
             raise TypeError(f"the loss must be a function (params, data), got {given[0]!r}")
+        taken = ("t", "params", "data") if vector_field is not None else ("params", "data")
+        check_call(given[0], taken)
         self.params, self.static = _partition(params)
         self.data = jax.tree_util.tree_map_with_path(_as_data, data)
         self._loss, self._sample_loss, self._vector_field = loss, sample_loss, vector_field
@@ -144,6 +146,12 @@ class Problem(eqx.Module):
     def dtype(self) -> jnp.dtype:
         """The dtype of the parameters."""
         return jax.tree.leaves(self.params)[0].dtype
+
+    @property
+    def place(self) -> str:
+        """Where its loss, or its vector field, was defined, ``FILE:LINE``; empty if unknown."""
+        given = (self._loss, self._sample_loss, self._vector_field)
+        return next(place(function) for function in given if function is not None)
 
     @property
     def size(self) -> int:
@@ -217,7 +225,8 @@ class Problem(eqx.Module):
         """Evaluate shapes only, so that a wrong loss is named here and not inside a solve."""
         if self._vector_field is not None:
             time = jax.ShapeDtypeStruct((), self.dtype)
-            slope = trace(jax.eval_shape, self.vector_field, time, self.params, self.data)
+            function = self._vector_field
+            slope = trace(function, jax.eval_shape, self.vector_field, time, self.params, self.data)
             expected = jax.eval_shape(lambda: self.params)
             if jax.tree.structure(slope) != jax.tree.structure(expected) or any(
                 a.shape != b.shape
@@ -225,12 +234,16 @@ class Problem(eqx.Module):
             ):
                 raise TypeError(
                     "the vector field must return the structure and shapes of the parameters: "
-                    f"got {slope}, expected {expected}" + _defined(self._vector_field)
+                    f"got {_shapes(slope)}, expected {_shapes(expected)}"
+                    + _defined(self._vector_field)
                 )
             return
         checked = self._signature()
         if checked is None or checked != _last_checked.get("signature"):
-            trace(jax.eval_shape, jax.grad(self.loss), self.params, self.data)
+            function: Any = self._loss if self._loss is not None else self._sample_loss
+            # Twice, for it may return something else the second time.
+            for each in (self.loss, jax.grad(self.loss)):
+                trace(function, jax.eval_shape, each, self.params, self.data)
             _last_checked["signature"] = checked
 
     def _signature(self) -> tuple[Any, ...] | None:
@@ -249,6 +262,11 @@ class _ModelLoss:
     """The loss of every sample from that of one output and its target."""
 
     loss: Callable[[Any, Any], Array]
+
+    @property
+    def __wrapped__(self) -> Callable:
+        """Whose line is told where something is wrong."""
+        return self.loss
 
     def __call__(self, model: Callable[[Any], Any], data: tuple[Any, Any]) -> Float[Array, " n"]:
         def one(given: Any, target: Any) -> Array:
@@ -291,7 +309,7 @@ def _defined(function: Callable) -> str:
 
 def _shapes(tree: PyTree) -> Any:
     """The tree with the shape of each of its leaves in the leaf's place."""
-    return jax.tree.map(np.shape, tree)
+    return jax.tree.map(jnp.shape, tree)
 
 
 def _partition(params: PyTree) -> tuple[PyTree, PyTree]:

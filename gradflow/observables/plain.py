@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from .._blame import place, trace
+from .._blame import check_call, place, trace
 from ..problem import Problem
 from ..save_times import SaveTimes
 from .observable import Axes, Observable, Part, Snapshot
@@ -57,7 +57,7 @@ class PlainObservable:
                 self._check(key, each)
             return dict(value) if several else jnp.asarray(value)
 
-        shapes = trace(jax.eval_shape, evaluate, time, problem.params, problem.data)
+        shapes = trace(self.function, jax.eval_shape, evaluate, time, problem.params, problem.data)
         if not isinstance(shapes, dict):
             axes, label, units = self._axes(None, shapes.shape), self.label, self.units
             told = [
@@ -104,7 +104,7 @@ class PlainObservable:
         dims = _for_key(self.dims, key) if key is not None else self.dims
         if dims and len(dims) != len(shape):
             raise ValueError(
-                self._told(f"{name!r} has {len(shape)} axes, shape {shape}, and dims names {dims}")
+                self._told(f"{name!r} is of shape {shape}, and dims has {', '.join(dims)}")
             )
         dims = dims or tuple(f"{name}_{i}" for i in range(len(shape)))
         coords = dict(self.coords)
@@ -207,6 +207,7 @@ def observable(
         return lambda function: observable(function, **options)
     if not callable(function):
         raise TypeError(f"an observable is a function (t, params, data), got {function!r}")
+    check_call(function, ("t", "params", "data"))
     known = name or getattr(function, "__name__", "")
     if not known.isidentifier():
         raise ValueError(

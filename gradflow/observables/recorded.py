@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from .._blame import place
 from ..problem import Problem
 from ..trajectory import SEED, TIME
 from .common import COMMON, DISTANCE
@@ -51,7 +52,8 @@ def recorded(
         parts = (part.name for part in each.variables)
         for name in dict.fromkeys((each.name, *parts)):
             if name in names:
-                raise ValueError(f"two observables are called {name!r}; rename one")
+                at = f" ({at})" if (at := place(getattr(each.function, "function", None))) else ""
+                raise ValueError(f"two observables are called {name!r}; rename one{at}")
             names.add(name)
         for axis, given in (axis for part in each.variables for axis in part.axes):
             if labels.setdefault(axis, tuple(given)) != tuple(given):

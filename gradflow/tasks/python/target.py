@@ -111,7 +111,8 @@ class Target:
         if not isinstance(made, Problem):
             raise UsersError(
                 f"{place(self._made)}: in {self.name}: must return a gradflow.Problem, got "
-                f"{_described(made)}\n    return gradflow.Problem(loss, params, data)"
+                f"{_described(made)}\n"
+                "usual fix: return gradflow.Problem(loss, params, data)"
             )
         return made
 
