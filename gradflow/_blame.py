@@ -145,15 +145,11 @@ def told(error: BaseException, source: Path | None = None, otherwise: str = "") 
         called = [tb for tb in own if tb.tb_frame.f_code is not last]
         if called:
             lines.append(f"called from {_at(called[-1])}: {_code(called[-1])}")
-    elif source is not None and (
-        named := re.search(rf"{re.escape(source.name)}:(\d+)", str(error))
-    ):
-        # Nobody is on the stack any more, but the message has a line.
-        line = int(named[1])
+    elif line := _mentioned(error, source):
         lines = [f"{_short(str(source))}:{line}: {_kind(error)}: {_message(error)}"]
-        lines += (
-            [f"    {code}"] if (code := _cut(linecache.getline(str(source), line).strip())) else []
-        )
+        lines += [f"    {code}"] if (code := _line(str(source), line)) else []
+    elif otherwise and type(error).__module__.startswith("jax"):
+        lines = [f"{otherwise}: {_kind(error)}: {_message(error)}"]
     else:
         return ""
     if fix := _fix(error):
@@ -191,9 +187,10 @@ def _line(filename: str, number: int) -> str:
     return _cut(linecache.getline(filename, number).strip())
 
 
-def _mentioned(message: str, source: Path | None) -> int:
+def _mentioned(error: BaseException, source: Path | None) -> int:
     """The line of the user's file that a message names, where nobody is on the stack any more."""
-    named = re.search(rf"{re.escape(source.name)}:(\d+)", message) if source is not None else None
+    said = "\n".join((str(error), *getattr(error, "__notes__", ())))
+    named = re.search(rf"{re.escape(source.name)}:(\d+)", said) if source is not None else None
     return int(named[1]) if named else 0
 
 
