@@ -1,7 +1,8 @@
 """The library's import against diffrax's, and the whole command, cold, against what it needs.
 
 ``python -m benchmarks.startup``: whole processes, alternating, on one machine; medians. gradflow
-imports its rooms when they are first asked for, so ``gf.solve`` is what brings JAX in. The command solves the flow of configs/cooccurrence.yaml alone, without certificate and descents.
+imports its rooms when they are first asked for, so ``gf.solve`` is what brings JAX in. The command
+solves the flow of configs/cooccurrence.yaml alone, without certificate and descents.
 """
 
 import statistics
