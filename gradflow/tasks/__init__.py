@@ -14,9 +14,11 @@ from .deep import Deep as Deep
 from .digits import Digits as Digits
 from .measure import Measure as Measure
 from .next_token import NextToken as NextToken
+from .python import Python as Python
+from .python import TargetError as TargetError
 from .task import Task as Task
 
-KINDS = (Cooccurrence, Coupled, Deep, Digits, NextToken)
+KINDS = (Cooccurrence, Coupled, Deep, Digits, NextToken, Python)
 TaskSpec = Annotated[
-    Cooccurrence | Coupled | Deep | Digits | NextToken, Field(discriminator="kind")
+    Cooccurrence | Coupled | Deep | Digits | NextToken | Python, Field(discriminator="kind")
 ]
