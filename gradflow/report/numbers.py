@@ -1,0 +1,80 @@
+"""Numbers and names as a page writes them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+# What the keys of a summary are called where their own words are not enough.
+_NAMES = {
+    "t1": "end time", "loss": "loss at the end", "accepted": "steps accepted",
+    "rejected": "steps rejected", "wall_seconds": "seconds", "compile_seconds": "seconds compiling",
+    "error_estimate": "estimated error", "energy_identity": "residual of the energy identity",
+    "certification_evaluations": "gradients to certify it",
+    "observable_evaluations": "gradients of the observables",
+    "balancedness": "drift of the balances", "T_half": "T½", "max_drift": "largest drift",
+    "begun": "seeds begun", "whole": "seeds that came to their end", "index": "index",
+}  # fmt: skip
+
+
+def name(key: str) -> str:
+    """A key in words.
+
+    >>> name("gradient_evaluations"), name("T1"), name("error_estimate")
+    ('gradient evaluations', 'T₁', 'estimated error')
+    """
+    if key in _NAMES:
+        return _NAMES[key]
+    if numbered := re.fullmatch(r"T(\d+)", key):
+        return "T" + "".join(chr(ord("₀") + int(digit)) for digit in numbered[1])
+    return key.replace("_", " ")
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A number to so many significant digits, whole ones in full; a dash for none.
+
+    >>> number(1160), number(4.684e-10), number(-0.25), number(None)
+    ('1,160', '4.684 × 10⁻¹⁰', '−0.25', '–')
+    """
+    if value is None or value != value:
+        return "–"
+    if isinstance(value, int):
+        return f"{value:,}".replace("-", "−")
+    digits_of, _, power = f"{value:.{digits}g}".partition("e")
+    written = digits_of.replace("-", "−")
+    return f"{written} × 10{str(int(power)).translate(_SUPERSCRIPTS)}" if power else written
+
+
+def said(value: Any) -> str:
+    """Whatever a summary may hold, in a few words.
+
+    >>> said(True), said(None), said([0.5, 2]), said({"median": 0.2, "low": 0.1, "high": 0.3})
+    ('yes', '–', '0.5, 2', '0.2 (0.1 to 0.3)')
+    """
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case int() | float() | None:
+            return number(value)
+        case {"low": low, "median": median, "high": high}:
+            return f"{number(median)} ({number(low)} to {number(high)})"
+        case Mapping():
+            return "; ".join(f"{name(str(key))} {said(part)}" for key, part in value.items())
+        case list() | tuple():
+            joint = "; " if any(isinstance(part, Mapping) for part in value) else ", "
+            return joint.join(map(said, value))
+        case _:
+            return str(value)
+
+
+def size(count: int) -> str:
+    """So many bytes.
+
+    >>> size(512), size(73_400), size(2_000_000)
+    ('512 B', '73 kB', '2.0 MB')
+    """
+    if count < 1000:
+        return f"{count} B"
+    return f"{count / 1000:.0f} kB" if count < 1_000_000 else f"{count / 1_000_000:.1f} MB"
