@@ -233,7 +233,7 @@ def load(directory: str | Path) -> Run:
         {path.stem: read_trajectory(path) for path in sorted(directory.glob("*.nc"))},
         _read_json(directory / SUMMARY) if (directory / SUMMARY).exists() else {},
         manifest,
-        _read_json(directory / CLAIMS)["claims"] if (directory / CLAIMS).exists() else [],
+        _read_json(directory / CLAIMS).get("claims", []) if (directory / CLAIMS).exists() else [],
     )
 
 

@@ -81,10 +81,14 @@ def table(
     return scrolled(whole, caption)
 
 
-def definitions(terms: Mapping[str, Content]) -> Element | None:
-    """A list of names and what they are; ``None`` without any."""
-    pairs = [tag("div", tag("dt", name), tag("dd", content)) for name, content in terms.items()]
-    return tag("dl", *pairs) if pairs else None
+def definitions(terms: Mapping[str, Content], look: str = "") -> Element | None:
+    """A list of names and what they are, without those that are nothing; ``None`` without any."""
+    pairs = [
+        tag("div", tag("dt", name), tag("dd", content))
+        for name, content in terms.items()
+        if content is not None
+    ]
+    return tag("dl", *pairs, class_=look) if pairs else None
 
 
 def folded(title: str, content: str) -> Element:

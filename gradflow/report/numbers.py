@@ -1,4 +1,4 @@
-"""Numbers and names as a page writes them."""
+"""Numbers, names and formulas as a page writes them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NAMES = {
     "certification_evaluations": "gradients to certify it",
     "observable_evaluations": "gradients of the observables",
     "balancedness": "drift of the balances", "T_half": "T½", "max_drift": "largest drift",
-    "begun": "seeds begun", "whole": "seeds that came to their end", "index": "index",
+    "begun": "seeds begun", "whole": "seeds that came to their end",
 }  # fmt: skip
 
 
@@ -36,7 +36,7 @@ def number(value: float | None, digits: int = 4) -> str:
     """A number to so many significant digits, whole ones in full; a dash for none.
 
     >>> number(1160), number(4.684e-10), number(-0.25), number(None)
-    ('1,160', '4.684 × 10⁻¹⁰', '−0.25', '–')
+    ('1,160', '4.684\\xa0×\\xa010⁻¹⁰', '−0.25', '–')
     """
     if value is None or value != value:
         return "–"
@@ -44,7 +44,29 @@ def number(value: float | None, digits: int = 4) -> str:
         return f"{value:,}".replace("-", "−")
     digits_of, _, power = f"{value:.{digits}g}".partition("e")
     written = digits_of.replace("-", "−")
-    return f"{written} × 10{str(int(power)).translate(_SUPERSCRIPTS)}" if power else written
+    return written + (_power(power) if power else "")
+
+
+def _power(exponent: str) -> str:
+    return f"\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}10{str(int(exponent)).translate(_SUPERSCRIPTS)}"
+
+
+_SIGNS = {
+    r"\$|\\(?=top)": "", r"\^(T|top)\b": "ᵀ", r"\^2": "²", r"\+-": "±", "<=": "≤", ">=": "≥",
+    r"(?<=\s)-(?=\s)|(?<!\w)-(?=[\w(])": "−", r"\beta\b": "η",
+}  # fmt: skip
+
+
+def typeset(line: str) -> str:
+    """A line made for a terminal, or a label with a little TeX, in the signs that a page has.
+
+    >>> typeset("|W^T a|^2 >= -1, net change -8.564e-05 +- 1e-09"), typeset(r"$W_V^\\top W_V$")
+    ('|Wᵀ a|² ≥ −1, net change −8.564\\xa0×\\xa010⁻⁵ ± 1\\xa0×\\xa010⁻⁹', 'W_Vᵀ W_V')
+    """
+    line = re.sub(r"(?<=\d)e([+-]\d+)\b", lambda found: _power(found[1]), line)
+    for pattern, sign in _SIGNS.items():
+        line = re.sub(pattern, sign, line)
+    return line
 
 
 def said(value: Any) -> str:

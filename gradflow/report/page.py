@@ -32,6 +32,7 @@ _WHAT = {
     storage.SCALING: "what was measured at every size (netCDF-4)",
     _PROBLEM: "the problem",
 }
+_PICTURES = "the figures, each as PNG and PDF"
 
 
 def write(directory: str | Path, drawn: Iterable[Drawn] | None = None) -> Path:
@@ -86,12 +87,13 @@ def compose(
         if fault
         else None,
         sections.headline(run),
+        sections.settings(config.problem.model_dump(mode="json")) if config is not None else None,
         sections.legs(flow) if flow is not None else None,
         sections.descents(run),
-        sections.certified(run),
-        sections.claimed(run),
         sections.scalings(run),
+        sections.certified(run),
         section("Figures", tag("div", *figures, class_="figures")) if figures else None,
+        sections.claimed(run),
         _reproduced(run),
     )
 
@@ -192,7 +194,7 @@ def _reproduced(run: storage.Run) -> Element | None:
     device = manifest.get("device", {})
     terms = {
         "command": tag("code", manifest["command"]) if manifest.get("command") else None,
-        "commit of gradflow": tag("code", manifest["commit"]) if manifest.get("commit") else None,
+        "commit": tag("code", manifest["commit"]) if manifest.get("commit") else None,
         "began": manifest.get("began"),
         "ended": manifest.get("ended", "not"),
         "machine": manifest.get("machine"),
@@ -214,7 +216,7 @@ def _reproduced(run: storage.Run) -> Element | None:
     parts: list[Content] = [
         tag("p", "Run ", tag("code", "gradflow solve config.yaml"), " with this file:"),
         *sources,
-        definitions({name: what for name, what in terms.items() if what}),
+        definitions(terms, "facts"),
         table("Files of the run", ("file", "what it is", "size"), _files(run), numeric=1),
     ]
     return section("How to reproduce it", *parts)
@@ -226,4 +228,6 @@ def _files(run: storage.Run) -> list[tuple[Content, str, str]]:
         if path.is_file() and path.name != storage.REPORT and not path.name.startswith("."):
             what = _WHAT.get(path.name, "a descent (netCDF-4)" if path.suffix == ".nc" else "")
             rows.append((tag("code", path.name), what, size(path.stat().st_size)))
+    if drawn := [path.stat().st_size for path in (run.directory / storage.FIGURES).glob("*.p*")]:
+        rows.append((tag("code", f"{storage.FIGURES}/"), _PICTURES, size(sum(drawn))))
     return rows

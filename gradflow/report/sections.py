@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 
 from .. import scaling
+from ..flow import RESULTS
 from ..storage import Run
 from ..tasks import claims
 from ..trajectory import Trajectory
 from .html import Content, Element, definitions, section, table, tag
-from .numbers import name, number, said
+from .numbers import name, number, said, typeset
 
 # Of the flow's summary, what stands out; the rest is told below.
-_FIRST = ("t1", "loss", "gradient_evaluations", "error_estimate")
+_FIRST = {"t1": 6, "loss": 4, "gradient_evaluations": 4, "error_estimate": 2}  # digits
 # What has a section, or a place, of its own.
 _OWN = ("flow", "descent", "comparison", "scaling", "failures")
 
@@ -23,32 +24,52 @@ _OWN = ("flow", "descent", "comparison", "scaling", "failures")
 def headline(run: Run) -> Element | None:
     """The numbers that stand out, and all else that a summary has."""
     summary = run.summary
-    flow = dict(summary.get("flow", {}))
-    large = {name(key): number(flow.pop(key)) for key in _FIRST if key in flow}
+    flow = dict(summary.get("flow") or _unsummarised(run))
+    large: dict[str, Content] = {
+        name(key): number(flow.pop(key), digits) for key, digits in _FIRST.items() if key in flow
+    }
     large |= {name(key): _time(at) for key, at in summary.get("phases", {}).items()}
     flow.pop("result", None)
-    others = {"flow": flow} | {
-        key: part for key, part in summary.items() if key not in (*_OWN, "phases")
-    }
+    others = {key: part for key, part in summary.items() if key not in (*_OWN, "phases")}
+    others = {"flow": flow, **others}
     parts = [
-        tag("section", tag("h3", name(key)), definitions(_worded(part)))
+        tag("section", tag("h3", name(key)), definitions(_worded(key, part)))
         for key, part in others.items()
         if part
     ]
-    tiles = definitions(large)
-    if tiles is not None:
-        tiles.set("class", "large")
-    return section("Headline numbers", tiles, tag("div", *parts, class_="parts") if parts else None)
+    return section(
+        "Headline numbers",
+        definitions(large, "large"),
+        tag("div", *parts, class_="parts") if parts else None,
+    )
+
+
+def _unsummarised(run: Run) -> dict[str, Any]:
+    """What a summary would say of the flow, of a run that was killed before there was one."""
+    flow = run.trajectories.get("flow")
+    if flow is None:
+        return {}
+    return {"t1": flow.final_time} | {key: flow.stats[key] for key in flow.stats if key != "legs"}
 
 
 def _time(at: Any) -> str:
     return "not reached" if at is None else said(at)
 
 
-def _worded(part: Any) -> dict[str, Content]:
+def _worded(of: str, part: Any) -> dict[str, Content]:
     if not isinstance(part, Mapping):
         return {"value": said(part)}
-    return {name(str(key)): said(value) for key, value in part.items()}
+    reached = "reached " if of == "seeds" else ""
+    return {
+        (reached if key.startswith("T") else "") + name(key): said(value)
+        for key, value in part.items()
+    }
+
+
+def settings(problem: Mapping[str, Any]) -> Element | None:
+    """What the problem was told."""
+    terms = {name(key): said(value) for key, value in problem.items()}
+    return section("Problem", definitions(terms, "settings"))
 
 
 def legs(flow: Trajectory) -> Element | None:
@@ -65,28 +86,25 @@ def legs(flow: Trajectory) -> Element | None:
 def descents(run: Run) -> Element | None:
     """What became of each learning rate, and what the comparison shows."""
     heading = (
-        "learning rate", "steps", "loss", "gradients", "seconds", "largest drift",
-        "relative drift at the end", "ended",
+        "learning rate", "ended", "steps", "loss", "gradients", "seconds", "largest drift",
+        "relative drift at the end",
     )  # fmt: skip
+    keys = ("steps", "loss", "gradient_evaluations", "wall_seconds", "max_drift", "relative_drift")
     rows = [
-        (
-            *(
-                number(row.get(key))
-                for key in (
-                    "learning_rate", "steps", "loss", "gradient_evaluations", "wall_seconds",
-                    "max_drift", "relative_drift",
-                )
-            ),
-            "diverged" if row.get("diverged") else name(str(row.get("result", "–"))),
-        )
+        (number(row["learning_rate"]), _ended(row["result"]), *(number(row[key]) for key in keys))
         for row in run.summary.get("descent", ())
-    ]  # fmt: skip
-    lines = [tag("li", line) for line in run.summary.get("comparison", {}).get("findings", ())]
+    ]
+    told = run.summary.get("comparison", {}).get("findings", ())
+    lines = [tag("li", typeset(line)) for line in told]
     return section(
         "Gradient descent beside the flow",
-        table("Descents at matched times t = learning rate × step", heading, rows),
+        table("Descents at matched times t = learning rate × step", heading, rows, numeric=6),
         tag("ul", *lines) if lines else None,
     )
+
+
+def _ended(result: str) -> str:
+    return RESULTS.get(result, result)
 
 
 def certified(run: Run) -> Element | None:
@@ -95,7 +113,12 @@ def certified(run: Run) -> Element | None:
     if flow is None or "relative_error" not in flow:
         return None
     rows = [
-        (what, tag("code", variable), number(worst, 2), number(at), number(share, 2))
+        (
+            tag("span", f"{typeset(what)} ", tag("code", variable)),
+            number(worst, 2),
+            number(at, 3),
+            number(share, 2),
+        )
         for what, variable, worst, at, share in _errors(flow)
     ]
     return section(
@@ -103,11 +126,12 @@ def certified(run: Run) -> Element | None:
         tag(
             "p",
             "A second flow at a hundredth of the tolerance went along; its distance from this one "
-            "is the estimate of this one’s error.",
+            "is the estimate of this one’s error. What is zero along the exact flow, as a drift of "
+            "what it conserves, is an error itself, and all of its own range.",
         ),
         table(
             "The largest absolute error of each variable, over all times and entries",
-            ("variable", "name", "error", "at time", "relative to its range"),
+            ("variable", "error", "at time", "relative to its range"),
             rows,
             numeric=3,
         ),
@@ -148,8 +172,8 @@ def claimed(run: Run) -> Element | None:
     heading = claims.TALLY_HEADING if kind is claims.Tally else claims.HEADING
     rows = []
     for row in run.claims:
-        cells = kind(**row).cells()
-        rows.append(tuple(map(_marked, cells)))
+        known: dict[str, Any] = {field: row.get(field) for field in kind._fields}
+        rows.append(tuple(map(_marked, kind(**known).cells())))
     return section(
         "Claims of the paper",
         table("Whether each claim held, and the number that was measured", heading, rows),
@@ -158,13 +182,14 @@ def claimed(run: Run) -> Element | None:
 
 def _marked(cell: str) -> Content:
     """As a terminal shows it, with signs that a page has."""
-    if cell == "yes":
-        return tag("span", "✓ yes", class_="good")
-    if cell == "NO":
-        return tag("span", "✗ no", class_="bad")
-    if cell == "-":
-        return "–"
-    return cell.replace(" +- ", " ± ").replace(" -", " −")
+    match cell:
+        case "yes":
+            return tag("b", "✓ yes", class_="good")
+        case "NO":
+            return tag("b", "✗ no", class_="bad")
+        case "-":
+            return "–"
+    return typeset(cell.replace(" yes (", " ✓ yes (").replace(" NO (", " ✗ no ("))
 
 
 def scalings(run: Run) -> Element | None:

@@ -12,7 +12,7 @@ from .shown import Drawn
 _PIXELS = (
     1.75  # for each point of the figure, where there is room: its texts as large as the page's
 )
-_LEAST = 0.65  # of that width: where there is less room, the figure is moved within its frame
+_LEAST = 0.6  # of that width: where there is less room, the figure is moved within its frame
 _PLACES = 2  # of coordinates, which are points
 _REFERENCE = re.compile(r"(?<=#)([^)]+)")
 _DECIMAL = re.compile(r"-?\d+\.\d+")
