@@ -57,10 +57,13 @@ def write(directory: str | Path, drawn: Iterable[Drawn] | None = None) -> Path:
     try:
         config = load_config(run.config)
     except ConfigError as error:
-        fault = str(error)
+        fault = f"No figures, for its {storage.CONFIG} cannot be used any more: {error}"
+        if not run.config.exists():
+            fault = f"It has no {storage.CONFIG}: it was killed before that was written."
     if drawn is None:
-        there = config is not None and (run.scaling is not None or "flow" in run.trajectories)
-        drawn = render(of_run(config.problem, run), ("svg",)) if config and there else ()
+        drawn = ()
+        if config is not None and not {"flow", "scaling"}.isdisjoint(run.trajectories):
+            drawn = render(of_run(config.problem, run), ("svg",))
     path = run.directory / storage.REPORT
     storage.write(path, compose(run, config, drawn, fault).encode())
     return path
@@ -75,7 +78,7 @@ def compose(
         run: what is on it.
         config: that of the run, if it can be read.
         drawn: the figures, with their SVG.
-        fault: why the config cannot be read.
+        fault: what there is to say where it cannot.
     """
     flow = run.trajectories.get("flow")
     figures = [inlined(figure) for figure in drawn]
@@ -146,45 +149,39 @@ def _asked(run: storage.Run, config: Config | None) -> str:
 
 
 def _verdict(run: storage.Run) -> tuple[str, str, str]:
-    """How it ended: whether that is good, in a word, and what there is to do about it."""
-    flow, study = run.trajectories.get("flow"), run.scaling
-    if flow is None and study is None:
-        told = ": it was killed before anything was written, or is still going on"
+    """How it ended: whether that is good, in a word, and what more there is to say."""
+    flow = run.trajectories.get("flow")
+    failures = run.summary.get("seeds", run.summary).get("failures", ())
+    if flow is None and run.scaling is None:
+        told = ": it was killed before anything was computed, or is still going on"
         return "open", "Unfinished", told
-    if study is not None:
-        missing = run.summary.get("failures", ())
-        if missing:
-            return "bad", f"{len(missing)} runs failed", "; the others are kept"
-        return _complete(run, "the whole study was run")
-    assert flow is not None
-    results = flow.attrs.get("results") if SEED in flow.coords else None
+    if flow is None:
+        if failures:
+            return "bad", f"{len(failures)} failed", "; the others are kept"
+        return _complete(run, "the study was run")
     at = f" at t = {flow.final_time:.6g}"
-    if results is not None:
-        failed = len(run.summary.get("seeds", {}).get("failures", ()))
-        if failed:
-            return (
-                "bad",
-                f"{failed} seeds failed",
-                "; the others, and what was computed of these, are kept",
-            )
-        if "cancelled" in results.values():
-            return (
-                "open",
-                "Interrupted",
-                f" after {len(results)} seeds had begun; what was computed is kept",
-            )
-        return _complete(run, f"{len(results)} seeds, each to its end")
-    if flow.result in FAILURES:
+    if SEED in flow.coords:
+        seeds = len(flow.coords[SEED])
+        if failures:
+            told = "; the others, and what was computed of these, are kept"
+            return "bad", f"{len(failures)} of {seeds} seeds failed", told
+        told = f"{seeds} seeds, each to its end"
+    elif flow.result in FAILURES:
         return "bad", f"Failed{at}", f": {RESULTS[flow.result]}; what was computed is kept"
-    cut = [run.trajectories[name].result for name in run.trajectories]
-    if "cancelled" in cut:
+    else:
+        told = f"{RESULTS.get(flow.result, flow.result)}{at}"
+    results = (
+        *flow.attrs.get("results", {}).values(),
+        *(one.result for one in (flow, *run.descents)),
+    )
+    if "cancelled" in results:
         return "open", f"Interrupted{at}", "; what was computed is kept"
-    return _complete(run, f"{RESULTS.get(flow.result, flow.result)}{at}")
+    return _complete(run, told)
 
 
 def _complete(run: storage.Run, told: str) -> tuple[str, str, str]:
     if "ended" not in run.manifest:
-        return "open", "Unfinished", f": {told}, but not all of its files were written"
+        return "open", "Unfinished", f": {told}, but not all of its files are there"
     return "good", "Done", f": {told}"
 
 
