@@ -13,15 +13,18 @@ import jax
 import numpy as np
 
 from . import comparison, ensemble, flow, report, scaling, storage
+from ._blame import UsersError, not_finite, told
+from ._faults import nearest
 from .analysis import Band, band
 from .config import Config
 from .config import load as load_config
+from .flow.plan import observed
 from .manifest import begin, end
 from .plotting import FILES
 from .problem import Problem
 from .progress import Progress
 from .report import Shown, invariants, keep, of_flow, of_run, of_study, phases, render
-from .tasks import Claim, Tally, Task, tally
+from .tasks import Claim, Python, Tally, TargetError, Task, tally
 from .trajectory import Trajectory
 
 
@@ -29,7 +32,7 @@ class UnfitError(Exception):
     """A part of the configuration that is right by itself and does not suit the problem.
 
     Attributes:
-        key: of the configuration.
+        key: of the configuration, the path of it joined by dots.
     """
 
     def __init__(self, key: str, message: str):
@@ -46,12 +49,14 @@ class Outcome(NamedTuple):
         comparison: with the descents, if there were any.
         claims: those of the task, checked along the flow, or tallied over the seeds.
         ensemble: the runs of several seeds.
+        notes: what a user should know of it, a line or a few each.
     """
 
     flow: Trajectory
     comparison: comparison.Comparison | None
     claims: tuple[Claim, ...] | tuple[Tally, ...] = ()
     ensemble: ensemble.Ensemble | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def cancelled(self) -> bool:
@@ -89,18 +94,18 @@ def run(
     Raises:
         UnfitError: what the configuration asks for cannot be had of this problem; nothing was
             written.
+        UsersError: the user's own code raised an error.
         StorageError: the directory cannot be used; nothing was written.
         OSError: a file cannot be written.
         MemoryError: the problem is too large.
     """
     # First of all, because a problem that cannot be built should leave nothing behind.
-    problem = build(config, config.seed)
-    if config.descent is not None:
-        try:
-            config.descent.check(problem)
-        except (TypeError, ValueError) as error:
-            raise UnfitError("descent", str(error)) from None
+    problem = prepare(config)
+    source = config.problem.source
+    code = source.read_bytes() if source is not None else b""  # it may lie where the run goes
     manifest = begin(config, directory, command, overwrite)
+    if code:
+        storage.write(directory / storage.SOURCE, code)
     # Half a second of imports that compilation leaves the time for.
     warmer = threading.Thread(target=_import_ahead, args=(config.figures,), daemon=True)
     warmer.start()
@@ -110,7 +115,12 @@ def run(
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         raise MemoryError(str(error).splitlines()[0]) from None
+    except Exception as error:
+        if source is None or not (lines := told(error, source, problem.place)):
+            raise
+        raise UsersError(lines) from error
     warmer.join()
+    outcome = outcome._replace(notes=_notes(problem, outcome.flow))
 
     storage.write_trajectory(directory / storage.FLOW, outcome.flow)
     storage.write_arrays(directory / storage.FINAL, _named_arrays(outcome.flow.final_params))
@@ -228,12 +238,79 @@ def _stacked(runs: ensemble.Ensemble) -> Any:
     return jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *every)
 
 
+def prepare(config: Config) -> Problem:
+    """The problem of the configuration's first seed, held against all that is asked of it.
+
+    Raises:
+        UnfitError: what the configuration asks for cannot be had of this problem.
+        UsersError: the user's own code raised an error.
+    """
+    problem = build(config, config.seed)
+    if isinstance(config.problem, Python):
+        _check_own(config.problem, config, problem)
+    if config.descent is not None:
+        try:
+            config.descent.check(problem)
+        except (TypeError, ValueError) as error:
+            raise UnfitError("descent", str(error)) from None
+    return problem
+
+
+def _check_own(task: Python, config: Config, problem: Problem) -> None:
+    """What is known of a user's own problem only now that it is there."""
+    for name in ("data_seed", "initial_seed"):
+        if getattr(config, name) is not None and not task.takes("data_key"):
+            message = "the problem draws nothing from a data_key; allowed: null, or an argument"
+            raise UnfitError(name, f"{message} data_key of the function")
+    if config.seeds > 1 and not task.takes("key") and not task.takes("data_key"):
+        message = f"all {config.seeds} runs would be the same; allowed: 1, or an argument key of"
+        raise UnfitError("seeds", f"{message} the function, to draw from")
+    try:
+        records = observed(problem, config.flow, ())
+    except Exception as error:
+        raise UsersError(told(error, task.source) or f"{task.target}: {error}") from error
+    names = [name for o in records for name in dict.fromkeys((o.name, *(p.name for p in o.parts)))]
+    own = {o.name for o in records}
+    for name in config.flow.save_each:
+        if name not in own:
+            raise UnfitError(
+                f"flow.save_each.{name}",
+                f"no observable {name!r}; {nearest(name, own)}allowed: {', '.join(names)}",
+            )
+
+
 def build(config: Config, seed: int) -> Problem:
-    """The problem of the run that has this seed."""
+    """The problem of the run that has this seed.
+
+    Raises:
+        UnfitError: the file of a user's own problem is not what the configuration says.
+        UsersError: the user's own code raised an error.
+    """
     initial, data = (
         seed if own is None else own for own in (config.initial_seed, config.data_seed)
     )
-    return config.problem.build(jax.random.key(initial), jax.random.key(data))
+    try:
+        return config.problem.build(jax.random.key(initial), jax.random.key(data))
+    except TargetError as error:
+        raise UnfitError(".".join(("problem", *error.path)), str(error)) from None
+
+
+def _notes(problem: Problem, trajectory: Trajectory) -> tuple[str, ...]:
+    """What went wrong at the start, if that can be told."""
+    if not problem.has_loss:
+        return ()
+    if trajectory.result == "not_finite":
+        gradient = jax.value_and_grad(problem.loss)
+        where = not_finite(gradient, problem.params, problem.data)
+        return (f"it ceases to be finite here:\n{where}",) if where else ()
+    norm = trajectory.get("grad_norm", np.ones(1))
+    if norm.size and norm.ndim == 1 and norm[0] == 0:
+        return (
+            "the gradient is zero at the initial parameters, and so nothing moves: start elsewhere "
+            "(weights that are all zero are a saddle), or use the parameters in the loss"
+            + (f" ({problem.place})" if problem.place else ""),
+        )
+    return ()
 
 
 def replot(directory: Path) -> list[Path]:

@@ -20,7 +20,6 @@ from .shown import Drawn, of_run, render
 from .vector import inlined
 
 _STYLE = Path(__file__).with_name("style.css")
-_PROBLEM = "problem.py"  # the source of a user's own problem, where a run has one
 _WHAT = {
     storage.CONFIG: "what was asked for, every default written out",
     storage.MANIFEST: "versions, device, seed, command, commit and times",
@@ -30,7 +29,7 @@ _WHAT = {
     storage.FINAL: "the parameters at its end (NumPy)",
     storage.COMPARISON: "the descents held against the flow (netCDF-4)",
     storage.SCALING: "what was measured at every size (netCDF-4)",
-    _PROBLEM: "the problem",
+    storage.SOURCE: "the problem",
 }
 _PICTURES = "the figures, each as PNG and PDF"
 
@@ -115,7 +114,7 @@ def _header(run: storage.Run, config: Config | None) -> Element:
 def _title(run: storage.Run, config: Config | None) -> str:
     """What the problem says of itself in its first line."""
     told = None
-    source = run.directory / _PROBLEM
+    source = run.directory / storage.SOURCE
     if source.is_file():
         try:
             told = ast.get_docstring(ast.parse(source.read_bytes()))
@@ -202,7 +201,7 @@ def _reproduced(run: storage.Run) -> Element | None:
     if "wall_seconds" in flow:
         taken = f"{number(flow['wall_seconds'], 3)} s"
         terms["time taken"] = f"{taken} after {number(flow.get('compile_seconds'), 3)} s compiling"
-    texts = [(storage.CONFIG, "config.yaml, resolved"), (_PROBLEM, "problem.py")]
+    texts = [(storage.CONFIG, "config.yaml, resolved"), (storage.SOURCE, "problem.py")]
     sources = [
         folded(title, (run.directory / name).read_text(encoding="utf-8", errors="replace"))
         for name, title in texts

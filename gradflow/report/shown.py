@@ -42,10 +42,7 @@ class Drawn(NamedTuple):
 
 def of_flow(task: Task, flow: Trajectory, compared: Trajectory | None) -> list[Shown]:
     """The figures of the task, of the spectrum and of the comparison with descents."""
-    own = task.figures
-    if SEED in flow.coords and task.ensemble_figures is not None:
-        own = task.ensemble_figures
-    pairs = [(figure, flow) for figure in (*own, *spectra.FIGURES)]
+    pairs = [(figure, flow) for figure in (*task.drawn(flow), *spectra.FIGURES)]
     if compared is not None:
         conserved = (*invariants(task, flow), "balancedness")
         pairs += [(figure, compared) for figure in comparison.figures(compared, conserved)]
