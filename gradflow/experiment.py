@@ -362,6 +362,7 @@ def summarise(task: Task, outcome: Outcome) -> dict[str, Any]:
             for name, times in trajectory.attrs["phases"].items()
         }
         summary["seeds"] |= {"failures": runs.failures} if runs.failures else {}
+    summary["notes"] = list(outcome.notes)
     return {key: part for key, part in summary.items() if part}
 
 

@@ -9,12 +9,11 @@ from typing import Any
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 # What the keys of a summary are called where their own words are not enough.
 _NAMES = {
-    "t1": "end time", "loss": "loss at the end", "accepted": "steps accepted",
-    "rejected": "steps rejected", "wall_seconds": "seconds", "compile_seconds": "seconds compiling",
-    "error_estimate": "estimated error", "energy_identity": "residual of the energy identity",
+    "accepted": "steps accepted", "rejected": "steps rejected", "wall_seconds": "seconds",
+    "compile_seconds": "seconds compiling", "energy_identity": "residual of the energy identity",
     "certification_evaluations": "gradients to certify it",
     "observable_evaluations": "gradients of the observables",
-    "balancedness": "drift of the balances", "T_half": "T½", "max_drift": "largest drift",
+    "balancedness": "drift of the balances", "T_half": "T½", "t_infinity": "t∞",
     "begun": "seeds begun", "whole": "seeds that came to their end",
 }  # fmt: skip
 
@@ -22,8 +21,8 @@ _NAMES = {
 def name(key: str) -> str:
     """A key in words.
 
-    >>> name("gradient_evaluations"), name("T1"), name("error_estimate")
-    ('gradient evaluations', 'T₁', 'estimated error')
+    >>> name("gradient_evaluations"), name("T1"), name("accepted")
+    ('gradient evaluations', 'T₁', 'steps accepted')
     """
     if key in _NAMES:
         return _NAMES[key]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import inspect
 import json
 from collections.abc import Iterable
@@ -12,6 +13,7 @@ from .. import storage
 from ..config import Config, ConfigError
 from ..config import load as load_config
 from ..flow import FAILURES, RESULTS
+from ..tasks import Python
 from ..trajectory import SEED
 from . import sections
 from .html import Content, Element, definitions, folded, page, section, table, tag
@@ -96,7 +98,7 @@ def compose(
         sections.certified(run),
         section("Figures", tag("div", *figures, class_="figures")) if figures else None,
         sections.claimed(run),
-        _reproduced(run),
+        _reproduced(run, config),
     )
 
 
@@ -108,21 +110,24 @@ def _header(run: storage.Run, config: Config | None) -> Element:
         tag("h1", _title(run, config)),
         tag("p", _asked(run, config)),
         tag("p", tag("b", word), tag("span", told), class_=f"verdict {kind}"),
+        *(tag("p", note, class_="note") for note in run.summary.get("notes", ())),
     )
 
 
 def _title(run: storage.Run, config: Config | None) -> str:
-    """What the problem says of itself in its first line."""
-    told = None
+    """What the problem says of itself in its first line; a user's, the function that made it."""
+    task = config.problem if config is not None else None
+    target = task.target if isinstance(task, Python) else ""
     source = run.directory / storage.SOURCE
+    told = [Path(target).name, inspect.getdoc(type(task)) if task is not None else ""]
     if source.is_file():
-        try:
-            told = ast.get_docstring(ast.parse(source.read_bytes()))
-        except SyntaxError:
-            told = None
-    if not told and config is not None:
-        told = inspect.getdoc(type(config.problem))
-    return (told or "A run of gradflow").splitlines()[0].rstrip(".")
+        with contextlib.suppress(SyntaxError):
+            code = ast.parse(source.read_bytes())
+            made = [node for node in code.body if isinstance(node, ast.FunctionDef)]
+            named = [node for node in made if node.name == target.rpartition(":")[2]]
+            told = [ast.get_docstring(node) for node in (*named, code)] + told
+    first = next(filter(None, told), "A run of gradflow")
+    return first.splitlines()[0].rstrip(".")
 
 
 def _asked(run: storage.Run, config: Config | None) -> str:
@@ -184,7 +189,7 @@ def _complete(run: storage.Run, told: str) -> tuple[str, str, str]:
     return "good", "Done", f": {told}"
 
 
-def _reproduced(run: storage.Run) -> Element | None:
+def _reproduced(run: storage.Run, config: Config | None) -> Element | None:
     """All it takes to do the same again."""
     manifest = run.manifest
     device = manifest.get("device", {})
@@ -201,7 +206,10 @@ def _reproduced(run: storage.Run) -> Element | None:
     if "wall_seconds" in flow:
         taken = f"{number(flow['wall_seconds'], 3)} s"
         terms["time taken"] = f"{taken} after {number(flow.get('compile_seconds'), 3)} s compiling"
-    texts = [(storage.CONFIG, "config.yaml, resolved"), (storage.SOURCE, "problem.py")]
+    texts = [
+        (storage.CONFIG, "config.yaml, every default written out"),
+        (storage.SOURCE, "problem.py, as it was run"),
+    ]
     sources = [
         folded(title, (run.directory / name).read_text(encoding="utf-8", errors="replace"))
         for name, title in texts
@@ -209,8 +217,11 @@ def _reproduced(run: storage.Run) -> Element | None:
     ]
     if run.summary:
         sources.append(folded("summary.json", json.dumps(run.summary, indent=2)))
+    again = "gradflow solve config.yaml"
+    if config is not None and isinstance(config.problem, Python) and config.problem.source:
+        again += f" problem.target={storage.SOURCE}:{config.problem.target.rpartition(':')[2]}"
     parts: list[Content] = [
-        tag("p", "Run ", tag("code", "gradflow solve config.yaml"), " with this file:"),
+        tag("p", "Run ", tag("code", again), " with the files below:"),
         *sources,
         definitions(terms, "facts"),
         table("Files of the run", ("file", "what it is", "size"), _files(run), numeric=1),

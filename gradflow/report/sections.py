@@ -15,10 +15,13 @@ from ..trajectory import Trajectory
 from .html import Content, Element, definitions, section, table, tag
 from .numbers import name, number, said, typeset
 
-# Of the flow's summary, what stands out; the rest is told below.
-_FIRST = {"t1": 6, "loss": 4, "gradient_evaluations": 4, "error_estimate": 2}  # digits
-# What has a section, or a place, of its own.
-_OWN = ("flow", "descent", "comparison", "scaling", "failures")
+# Of the flow's summary, what stands out, its name and so many digits; the rest is told below.
+_FIRST = {
+    "t1": ("end time", 6), "loss": ("loss at the end", 4),
+    "gradient_evaluations": ("gradient evaluations", 4), "error_estimate": ("estimated error", 2),
+}  # fmt: skip
+# What has a place of its own.
+_OWN = ("flow", "phases", "descent", "comparison", "scaling", "failures", "notes")
 
 
 def headline(run: Run) -> Element | None:
@@ -26,11 +29,13 @@ def headline(run: Run) -> Element | None:
     summary = run.summary
     flow = dict(summary.get("flow") or _unsummarised(run))
     large: dict[str, Content] = {
-        name(key): number(flow.pop(key), digits) for key, digits in _FIRST.items() if key in flow
+        title: number(flow.pop(key), digits)
+        for key, (title, digits) in _FIRST.items()
+        if key in flow
     }
     large |= {name(key): _time(at) for key, at in summary.get("phases", {}).items()}
     flow.pop("result", None)
-    others = {key: part for key, part in summary.items() if key not in (*_OWN, "phases")}
+    others = {key: part for key, part in summary.items() if key not in _OWN}
     others = {"flow": flow, **others}
     parts = [
         tag("section", tag("h3", name(key)), definitions(_worded(key, part)))

@@ -9,10 +9,7 @@ from xml.etree import ElementTree
 from .html import Element, scrolled, tag
 from .shown import Drawn
 
-_PIXELS = (
-    1.75  # for each point of the figure, where there is room: its texts as large as the page's
-)
-_LEAST = 0.6  # of that width: where there is less room, the figure is moved within its frame
+_PIXELS = 1.9  # for each point, where there is room: a figure's texts are as large as the page's
 _PLACES = 2  # of coordinates, which are points
 _REFERENCE = re.compile(r"(?<=#)([^)]+)")
 _DECIMAL = re.compile(r"-?\d+\.\d+")
@@ -31,13 +28,11 @@ def inlined(drawn: Drawn) -> Element:
     named = f"caption-{figure.name}"
     svg.attrib = {
         "viewBox": root.get("viewBox", ""),
-        "width": str(width),
-        "style": f"min-width: {_LEAST * width:.0f}px",
         "role": "img",
         "aria-labelledby": named,
     }
     caption = tag("figcaption", tag("b", f"{figure.name}. "), figure.caption, id=named)
-    return tag("figure", scrolled(svg, figure.name), caption, style=f"max-width: {width}px")
+    return tag("figure", scrolled(svg, figure.name), caption, style=f"--width: {width}px")
 
 
 def _references(root: Element) -> Iterator[tuple[str, str]]:
