@@ -87,7 +87,7 @@ def save(directory, runs, manifest=ENDED, config=CONFIG, **files):
 
 
 def whole(directory):
-    """With everything that a run of one seed may have."""
+    """A user's own problem, with everything that a run of one seed may have."""
     descents = [
         {"learning_rate": rate, "steps": round(4 / rate), "loss": 1.5, "max_drift": 1.6,
          "gradient_evaluations": round(4 / rate), "wall_seconds": 0.1, "relative_drift": 4 * rate,
@@ -95,12 +95,14 @@ def whole(directory):
         for rate in (0.1, 0.05)
     ]  # fmt: skip
     found = {"findings": ["learning rate 0.1 starts above 2/eta = 20"]}
-    told = summary(flow()) | {"descent": descents, "comparison": found}
+    told = summary(flow()) | {"descent": descents, "comparison": found, "notes": ["it is <flat>"]}
     runs = {"flow": flow(), "comparison": comparison(), "descent-0": flow(), "descent-1": flow()}
     claims = {"claims": [claim._asdict() for claim in CLAIMS]}
-    made = save(directory, runs, summary=told, claims=claims)
+    config = CONFIG.replace("digits", "python, target: 'problem.py:make'")
+    made = save(directory, runs, config=config, summary=told, claims=claims)
     (made / "problem.py").write_text(
-        '"""A <script>alert("1")</script> & what not.\n\nMore of it."""\nless = 1 < 2\n'
+        'def make():\n    """A <script>alert("1")</script> & what not.\n\n    More."""\n'
+        "    return 1 < 2\n"
     )
     return made
 

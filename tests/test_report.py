@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 from command import gradflow, listing
-from stored import STATES, flow, save, summary, whole
+from stored import STATES, flow, of_seeds, save, summary
 
 import gradflow as gf
 from gradflow import report
@@ -150,8 +150,10 @@ def test_descents_findings_and_exponents(read):
 
 def test_what_users_wrote_is_shown_as_it_is(pages, read):
     seen = read["whole"].seen()
-    assert 'A <script>alert("1")</script> & what not' in seen
-    assert "less = 1 < 2" in seen
+    assert 'A <script>alert("1")</script> & what not Gradient flow to t = 4' in seen
+    assert "return 1 < 2" in seen
+    assert "it is <flat>" in seen
+    assert "Run gradflow solve config.yaml problem.target=problem.py:make with" in seen
     assert "--output <here>" in seen
     assert "certify: true" in seen
     assert "<gone>" in read["outdated"].seen()
@@ -159,7 +161,8 @@ def test_what_users_wrote_is_shown_as_it_is(pages, read):
 
 
 def test_figures_are_those_of_the_run_with_their_captions(read):
-    assert "Cross-entropy on the training images and on all others." in read["whole"].seen()
+    assert "Cross-entropy on the training images and on all others." in read["seeds"].seen()
+    assert "accuracy along the run" in read["whole"].seen()
     counts = {
         "whole": 4,
         "seeds": 2,
@@ -173,10 +176,10 @@ def test_figures_are_those_of_the_run_with_their_captions(read):
 
 
 def test_a_page_is_the_same_whenever_it_is_written(tmp_path, pages):
-    run = whole(tmp_path / "whole")
+    run = of_seeds(tmp_path / "seeds")
     done = gradflow("report", run)
     assert (done.code, done.out, done.err) == (0, f"{run}/report.html\n", "")
-    assert (run / "report.html").read_text(encoding="utf-8") == pages["whole"]
+    assert (run / "report.html").read_text(encoding="utf-8") == pages["seeds"]
     before = listing(run)
     assert report.write(run) == run / "report.html"
     assert listing(run) == before

@@ -79,6 +79,8 @@ def said(value: Any) -> str:
             return "yes" if value else "no"
         case int() | float() | None:
             return number(value)
+        case Mapping() | list() | tuple() if not value:
+            return number(None)
         case {"low": low, "median": median, "high": high}:
             return f"{number(median)} ({number(low)} to {number(high)})"
         case Mapping():
