@@ -13,6 +13,7 @@ from .coupled import Coupled as Coupled
 from .deep import Deep as Deep
 from .digits import Digits as Digits
 from .measure import Measure as Measure
+from .next_token import NextToken as NextToken
 from .python import Python as Python
 from .python import TargetError as TargetError
 from .task import Task as Task
@@ -22,6 +23,7 @@ KINDS = (
     Coupled,
     Deep,
     Digits,
+    NextToken,
     Python,
 )
 if TYPE_CHECKING:
