@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from os import PathLike
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
@@ -13,10 +14,13 @@ from ._faults import MisfitError, Translator, nearest
 from ._spec import Spec
 from ._yaml import Fault, quote, read, write
 from .comparison import Descents
+from .critical_points import Polish
+from .fields import GRADIENT
 from .flow import FlowSpec, check_tolerance
 from .observables import COMMON
 from .scaling import Scaling
-from .tasks import TaskSpec
+from .tasks import Python, TaskSpec
+from .tasks.python import FOLDER
 
 __all__ = ["Config", "ConfigError", "Fault", "dump", "load", "parse", "schema"]
 
@@ -56,6 +60,7 @@ class Config(Spec):
         output: the directory of the run; null for one named after the configuration file.
         figures: whether the figures are drawn.
         descent: descents by finite steps in lockstep with the flow; null for none.
+        polish: whether, or how, the critical point is found that the flow goes to.
         scaling: a study of what runs measure at other sizes of the problem, in place of its one
             run; null for none.
     """
@@ -70,6 +75,7 @@ class Config(Spec):
     output: str | None = None
     figures: bool = True
     descent: Descents | None = None
+    polish: bool | Polish = False
     scaling: Scaling | None = None
 
     @field_validator("output")
@@ -79,9 +85,16 @@ class Config(Spec):
             raise ValueError(f"got the text {quote(output)}; allowed: a path, or null")
         return output
 
+    @property
+    def polishing(self) -> Polish | None:
+        """How the critical point is found; ``None`` if it is not."""
+        return Polish() if self.polish is True else self.polish or None
+
     @model_validator(mode="after")
     def _fits_together(self) -> Config:
         faults = list(self._ensemble_faults()) if self.seeds > 1 else []
+        if self.polishing is not None:
+            faults += self._polish_faults()
         if self.scaling is not None:
             faults += self._scaling_faults(self.scaling)
         try:
@@ -99,8 +112,10 @@ class Config(Spec):
                 )
         names = [observable.name for observable in (*COMMON, *self.problem.observables)]
         names += self.flow.spectrum.names if self.flow.spectrum is not None else ()
+        # What a user's own problem records is known once it is built.
+        known = not isinstance(self.problem, Python)
         for name in self.flow.save_each:
-            if name not in names:
+            if known and name not in names:
                 message = f"no observable {quote(name)}; {nearest(name, names)}allowed: "
                 faults.append((("flow", "save_each", name), message + ", ".join(names)))
         if faults:
@@ -127,6 +142,19 @@ class Config(Spec):
                 "or seeds: 1",
             )
 
+    def _polish_faults(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        if self.seeds > 1 or self.scaling is not None:
+            many = "a scaling study" if self.scaling is not None else f"{self.seeds} seeds"
+            told = f"one flow is polished, and there is {many}" if self.scaling else ""
+            told = told or f"one flow is polished, and there are {many}"
+            yield ("polish",), f"{told}; allowed: false"
+        if self.flow.field != GRADIENT:
+            yield (
+                ("polish",),
+                f"the flow that is polished is that of the gradient, and flow.field is "
+                f"{self.flow.field.kind}; allowed: false, or flow.field: gradient",
+            )
+
     def _scaling_faults(self, scaling: Scaling) -> Iterator[tuple[tuple[str, ...], str]]:
         for path, message in scaling.misfits(self.problem):
             yield ("scaling", *path), message
@@ -148,7 +176,8 @@ def parse(model: type[Model], path: str | PathLike[str], overrides: Sequence[str
         raise ConfigError(faults)
     try:
         # As JSON, a list may fill a tuple; in Python's own types pydantic's strict mode objects.
-        instance = model.model_validate_json(json.dumps(root.plain()))
+        content, folder = json.dumps(root.plain()), Path(path).absolute().parent
+        instance = model.model_validate_json(content, context={FOLDER: folder})
     except ValidationError as error:
         found = Translator(model.model_json_schema()).faults(root, error)
         # A value the reader has refused stands in the tree as null: its fault is told already.
@@ -161,10 +190,13 @@ def parse(model: type[Model], path: str | PathLike[str], overrides: Sequence[str
 
 
 def fault(path: str | PathLike[str], overrides: Sequence[str], key: str, message: str) -> Fault:
-    """What is wrong with the value of a top-level key, though it is valid, where it stands."""
-    root, _ = read(path, overrides)
-    keys = root.content if root and isinstance(root.content, dict) else {}
-    node = keys.get(key, root)
+    """What is wrong with the value of ``key.path``, though it is valid, where it stands."""
+    node, _ = read(path, overrides)
+    for part in key.split("."):
+        below = node.content.get(part) if node and isinstance(node.content, dict) else None
+        if below is None:
+            break
+        node = below
     return Fault(*(node.where if node else (str(path), 1, 1)), key, message)
 
 

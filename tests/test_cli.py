@@ -307,13 +307,13 @@ def test_ctrl_c_during_the_run(monkeypatch):
 
 
 def test_ctrl_c_while_the_figures_are_drawn(monkeypatch):
-    draw = experiment.draw
+    render = experiment.render
 
     def interrupt(*arguments):
         os.kill(os.getpid(), signal.SIGINT)
-        return draw(*arguments)
+        return render(*arguments)
 
-    monkeypatch.setattr(experiment, "draw", interrupt)
+    monkeypatch.setattr(experiment, "render", interrupt)
     done = small("figures=true", "--output", "run")
     assert (done.code, done.out) == (130, "run\n")
     assert done.err.splitlines()[-1] == "interrupted when all was computed; the run is whole"

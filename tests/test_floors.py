@@ -5,7 +5,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "gradflow"
 FLOORS = (
-    {"_linalg", "_spec", "_spectral", "_yaml", "progress", "trajectory"},
+    {"_blame", "_linalg", "_spec", "_spectral", "_yaml", "progress", "trajectory"},
     {"problem", "save_times", "solvers", "analysis", "storage"},
     {"fields", "observables", "plotting"},
     {"recording"},
@@ -16,6 +16,7 @@ FLOORS = (
     {"_faults"},
     {"config"},
     {"manifest"},
+    {"report"},
     {"experiment", "_console", "doctor"},
     {"cli"},
     {"__main__"},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import diffrax
 import optax
@@ -13,7 +13,7 @@ from ..descent import Optimiser, whole_steps
 from ..fields import GRADIENT, FieldSpec
 from ..flow import Stop, check_tolerance, checked
 from ..flow.spec import NEVER, SAVE
-from ..observables import Observable
+from ..observables import Observables
 from ..problem import Problem
 from ..progress import Progress, Watch
 from ..save_times import SaveTimes
@@ -33,7 +33,7 @@ def compare(
     rtol: float = 1e-4,
     solver: str | diffrax.AbstractSolver = "auto",
     field: Literal["gradient"] | FieldSpec = GRADIENT,
-    observables: Sequence[Observable] | Mapping[str, Callable[[Any, Any, Any], Array]] = (),
+    observables: Observables = (),
     save: SaveTimes = SAVE,
     save_each: Mapping[str, SaveTimes] | None = None,
     spectrum: Spectrum | None = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import equinox as eqx
 import jax
@@ -62,7 +62,7 @@ class Modes(NamedTuple):
             left = np.linalg.norm(amplitudes * np.exp(-self.rates * time))
             return float(np.log(max(left, np.finfo(float).tiny) / goal))
 
-        return float(brentq(excess, 0.0, np.log(now / goal) / self.rates.min()))
+        return cast(float, brentq(excess, 0.0, np.log(now / goal) / self.rates.min()))
 
     def rate(self, time: float) -> float:
         """Of the decay of the gradient's norm at `time`."""
@@ -96,10 +96,7 @@ class Approach:
         spec: Polish,
         cancelled: Callable[[], bool],
     ):
-        quiet = problem.without_events()
-        self._problem = eqx.tree_at(
-            lambda p: p.observables, quiet, (), is_leaf=lambda x: isinstance(x, tuple)
-        )
+        self._problem = problem.quiet()
         self._landscape, self._linear, self._x = landscape, linear, x
         self._curvature, self._spec, self._cancelled = curvature, spec, cancelled
         self._passed: list[tuple[float, Modes]] = []

@@ -3,10 +3,10 @@
 The step -(H + mu)^-1 grad L is one of the linearly implicit Euler method along the flow, of length
 1/mu: short ones follow the flow, infinite ones are Newton's method. Between the two lies
 pseudo-transient continuation (Kelley & Keyes, SIAM J. Numer. Anal. 35, 1998, 508-523), which ends
-where the flow ends, as long as the steps are short enough on the way. A step is refused where the implicit
-method is near its pole, 1 + lambda/mu < 1/2 for an eigenvalue lambda, and where it does not bring
-the loss down as its quadratic model has it. So nothing climbs: to a saddle goes only what came
-down along its stable manifold.
+where the flow ends, as long as the steps are short enough on the way. A step is refused where the
+implicit method is near its pole, 1 + lambda/mu < 1/2 for an eigenvalue lambda, and where it does
+not bring the loss down as its quadratic model has it. So nothing climbs: to a saddle goes only
+what came down along its stable manifold.
 
 Where differences of the loss drown in its rounding, the gradient's norm says whether a step was
 good, and the loss only that it has not risen.
@@ -56,9 +56,9 @@ class Step(NamedTuple):
 class Linear(Protocol):
     """Solves (H + damping) step = -gradient, as far as a residual of norm `target`."""
 
-    def __call__(
-        self, x: Float[Array, " n"], here: Look, damping: float, target: float
-    ) -> Step: ...
+    def __call__(self, x: Float[Array, " n"], here: Look, damping: float, target: float) -> Step:
+        """The step from `x`."""
+        ...
 
 
 class ConjugateGradients:

@@ -99,7 +99,7 @@ def _whole(landscape: Landscape, x: Float[Array, " n"], here: Look) -> Curvature
 
     def left(count: int) -> tuple[float, float]:
         """The threshold, and the length of the step along so many of the steepest directions."""
-        least = np.asarray(sizes[count] if count < len(sizes) else 0, x.dtype)
+        least = jnp.asarray(sizes[count] if count < len(sizes) else 0, x.dtype)
         step = newton_step(whole, here.gradient, jnp.zeros_like(least), least)
         change = jnp.linalg.norm(hessian(landscape, x + step) - whole.matrix)
         return 2 * (rounding + float(change)), float(jnp.linalg.norm(step))

@@ -8,7 +8,6 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import PyTree
 
@@ -80,16 +79,7 @@ def polish(
     ('minimum', True, 2.0)
     """
     spec = checked(Polish, method=method, gradient_norm=gradient_norm, max_steps=max_steps)
-    if not problem.has_loss:
-        raise TypeError(
-            "a critical point is one of a loss, and this problem is a vector field; polish a "
-            "problem that has a loss"
-        )
-    if spec.method == "levenberg-marquardt" and not problem.has_samples:
-        raise TypeError(
-            "levenberg-marquardt takes the loss apart by samples, and this problem has no "
-            "sample_loss; give it as one, or take newton, newton-cg or bfgs"
-        )
+    spec.check(problem)
     begin, time, travelled = _start(problem, start)
     with jax.default_matmul_precision(PRECISION):
         return _polished(problem, begin, time, travelled, spec, cancelled or (lambda: False))
@@ -132,8 +122,8 @@ def _polished(
     x, steps, spent = x0, 0, 0
     if method in LIBRARY:
         # For half of the digits; values of the loss, from which these methods live, have no more.
-        half = np.asarray(spec.gradient_norm**0.5, x.dtype)
-        x, tried = LIBRARY[method](landscape, x, half, np.asarray(spec.max_steps, np.int32))
+        half = jnp.asarray(spec.gradient_norm**0.5, x.dtype)
+        x, tried = LIBRARY[method](landscape, x, half, jnp.asarray(spec.max_steps))
         steps = int(tried)
         spent = steps * (1 + x.size if method == "levenberg-marquardt" else 1)
     dense = method == "newton" or (method == "levenberg-marquardt" and x0.size <= WHOLE)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from .._spec import Spec
+from ..problem import Problem
 
 Method = Literal["auto", "newton", "newton-cg", "levenberg-marquardt", "bfgs"]
 
@@ -28,3 +29,20 @@ class Polish(Spec):
     method: Method = "auto"
     gradient_norm: Annotated[float, Field(gt=0)] = 1e-12
     max_steps: Annotated[int, Field(gt=0, lt=2**31)] = 1000
+
+    def check(self, problem: Problem) -> None:
+        """Refuse a problem that has no such critical point.
+
+        Raises:
+            TypeError: a vector field, or losses of samples are needed and there are none.
+        """
+        if not problem.has_loss:
+            raise TypeError(
+                "a critical point is one of a loss, and this problem is a vector field; allowed: "
+                "a problem that has a loss"
+            )
+        if self.method == "levenberg-marquardt" and not problem.has_samples:
+            raise TypeError(
+                "levenberg-marquardt takes the loss apart by samples, and this problem has no "
+                "sample_loss; allowed: newton, newton-cg, bfgs, auto"
+            )

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import numbers
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import optax
 from jaxtyping import Array, Key
 
 from ..invariants import automatic
-from ..observables import DISSIPATED, Observable, recorded
+from ..observables import DISSIPATED, Observables, recorded
 from ..problem import Problem
 from ..progress import Progress, Watch
 from ..recording import grouped
@@ -30,7 +30,7 @@ def descend(
     learning_rate: float,
     t1: float | None = None,
     steps: int | None = None,
-    observables: Sequence[Observable] | Mapping[str, Callable[[Any, Any, Any], Array]] = (),
+    observables: Observables = (),
     save: SaveTimes | None = None,
     save_each: Mapping[str, SaveTimes] | None = None,
     spectrum: Spectrum | None = None,

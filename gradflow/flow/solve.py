@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import diffrax
-from jaxtyping import Array
 
 from .. import _spec
 from ..fields import GRADIENT, FieldSpec
-from ..observables import Observable
+from ..observables import Observables
 from ..problem import Problem
 from ..progress import Progress, Watch
 from ..save_times import SaveTimes
@@ -29,7 +28,7 @@ def solve(
     rtol: float = 1e-4,
     solver: str | diffrax.AbstractSolver = "auto",
     field: Literal["gradient"] | FieldSpec = GRADIENT,
-    observables: Sequence[Observable] | Mapping[str, Callable[[Any, Any, Any], Array]] = (),
+    observables: Observables = (),
     save: SaveTimes = SAVE,
     save_each: Mapping[str, SaveTimes] | None = None,
     spectrum: Spectrum | None = None,
@@ -58,8 +57,8 @@ def solve(
             A problem that was given as a vector field follows that.
         observables: recorded beside the loss, the gradient norm, the distance travelled, the
             energy dissipated, the problem's own and, where the model has layers that the flow
-            keeps in balance, `gradflow.invariants.balancedness`: `Observable` objects, or
-            functions ``(t, params, data)`` by name.
+            keeps in balance, `gradflow.invariants.balancedness`: functions ``(t, params, data)``,
+            in a list or by name, see `gradflow.observable`, and `Observable` objects.
         save: when to record: `Linear`, `Logarithmic` or `Explicit`.
         save_each: other save times for single observables, by name.
         spectrum: what to record of the Hessian, in one word; `gradflow.spectra` has the

@@ -13,7 +13,9 @@ from .coupled import Coupled as Coupled
 from .deep import Deep as Deep
 from .digits import Digits as Digits
 from .measure import Measure as Measure
+from .python import Python as Python
+from .python import TargetError as TargetError
 from .task import Task as Task
 
-KINDS = (Cooccurrence, Coupled, Deep, Digits)
-TaskSpec = Annotated[Cooccurrence | Coupled | Deep | Digits, Field(discriminator="kind")]
+KINDS = (Cooccurrence, Coupled, Deep, Digits, Python)
+TaskSpec = Annotated[Cooccurrence | Coupled | Deep | Digits | Python, Field(discriminator="kind")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping
+from pathlib import Path
 from typing import ClassVar
 
 from jaxtyping import Array
@@ -12,7 +13,7 @@ from .._spec import Spec
 from ..observables import Event, Observable
 from ..plotting import ENERGY, LOSS, Figure
 from ..problem import Problem
-from ..trajectory import Trajectory
+from ..trajectory import SEED, Trajectory
 from .claims import Claim
 from .measure import Measure
 
@@ -33,6 +34,11 @@ class Task(Spec, abc.ABC):
     figures: ClassVar[tuple[Figure, ...]] = (LOSS, ENERGY)
     ensemble_figures: ClassVar[tuple[Figure, ...] | None] = None  # in their place over seeds
 
+    @property
+    def source(self) -> Path | None:
+        """A file of the user's that the problem is made by; a run keeps a copy."""
+        return None
+
     @abc.abstractmethod
     def build(self, key: Array, data_key: Array | None = None) -> Problem:
         """The problem for one draw of initial parameters from `key`, and of data from `data_key`.
@@ -40,6 +46,12 @@ class Task(Spec, abc.ABC):
         Without a `data_key` both are drawn from `key`. Either way the data of two problems are
         the same where the key that they are drawn from is, and likewise the parameters.
         """
+
+    def drawn(self, trajectory: Trajectory) -> tuple[Figure, ...]:
+        """Its figures of what was recorded."""
+        if SEED in trajectory.coords and self.ensemble_figures is not None:
+            return self.ensemble_figures
+        return self.figures
 
     def phases(self, trajectory: Trajectory) -> dict[str, float | None]:
         """The times that separate the phases of training; ``None`` for one not reached."""
