@@ -132,11 +132,9 @@ def run(
         for i, descent in enumerate(compared.descents):
             storage.write_trajectory(directory / storage.DESCENT.format(i), descent)
         storage.write_trajectory(directory / storage.COMPARISON, compared.record)
-    point = outcome.critical_point
-    if point is not None:
+    if (point := outcome.critical_point) is not None:
         storage.write_arrays(directory / storage.CRITICAL_POINT, _named_arrays(point.params))
-        spectrum = {name: getattr(point, name) for name in ("eigenvalues", "residuals")}
-        storage.write_arrays(directory / storage.EIGENVALUES, spectrum)
+        storage.write_arrays(directory / storage.EIGENVALUES, point.spectrum)
     summary = summarise(config.problem, outcome)
     storage.write_json(directory / storage.SUMMARY, summary)
     outcome = outcome._replace(claims=_claims(config.problem, outcome))
@@ -210,15 +208,13 @@ def _compute(config: Config, problem: Problem, **watch: Any) -> Outcome:
     return Outcome(compared.flow, compared)
 
 
-def _polished(
-    config: Config, problem: Problem, outcome: Outcome, cancelled: Callable[[], bool] | None
-) -> Outcome:
+def _polished(config: Config, problem: Problem, outcome: Outcome, cancelled: Any) -> Outcome:
     """The same with the critical point that the flow goes to, where that was asked for."""
-    spec, trajectory = config.polishing, outcome.flow
-    if spec is None or outcome.cancelled or trajectory.result in flow.FAILURES:
+    spec = config.polishing
+    if spec is None or outcome.cancelled or outcome.flow.result in flow.FAILURES:
         return outcome
-    how = {name: getattr(spec, name) for name in type(spec).model_fields}
-    return outcome._replace(critical_point=polish(problem, trajectory, cancelled=cancelled, **how))
+    point = polish(problem, outcome.flow, cancelled=cancelled, **spec.model_dump())
+    return outcome._replace(critical_point=point)
 
 
 def _compute_ensemble(config: Config, arguments: dict[str, Any]) -> Outcome:
@@ -260,16 +256,12 @@ def prepare(config: Config) -> Problem:
     problem = build(config, config.seed)
     if isinstance(config.problem, Python):
         _check_own(config.problem, config, problem)
-    if config.descent is not None:
+    for key, part in (("descent", config.descent), ("polish", config.polishing)):
         try:
-            config.descent.check(problem)
+            if part is not None:
+                part.check(problem)
         except (TypeError, ValueError) as error:
-            raise UnfitError("descent", str(error)) from None
-    if config.polishing is not None:
-        try:
-            config.polishing.check(problem)
-        except TypeError as error:
-            raise UnfitError("polish", str(error)) from None
+            raise UnfitError(key, str(error)) from None
     return problem
 
 
@@ -369,11 +361,10 @@ def summarise(task: Task, outcome: Outcome) -> dict[str, Any]:
             **({"balancedness": drift.max()} if len(drift) else {}),
             **invariants(task, trajectory),
         },
+        "critical_point": (point := outcome.critical_point) and point.summary(),
     }
     if compared is not None:
         summary |= {"descent": comparison.summary(compared), "comparison": compared.record.attrs}
-    if outcome.critical_point is not None:
-        summary["critical_point"] = outcome.critical_point.summary()
     if runs is not None:
         summary["seeds"] = {"begun": len(runs.members), "whole": len(runs.whole)}
         summary["seeds"] |= {

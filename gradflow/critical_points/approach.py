@@ -7,7 +7,6 @@ from typing import NamedTuple, cast
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 from scipy.optimize import brentq
@@ -15,18 +14,19 @@ from scipy.optimize import brentq
 from .. import _spectral
 from ..flow import FAILURES, solve
 from ..problem import Problem
-from ..save_times import Explicit
+from ..save_times import Linear as Evenly
 from .continuation import Linear, continuation
 from .curvature import Curvature
-from .landscape import Landscape, Look, look
+from .landscape import Landscape, Look, distance, look
 from .spec import Polish
 
 _STEPS = 60  # of Lanczos' method, where the Hessian was not formed
-_AGREEMENT = 0.2  # to which the logarithm of the late gradient must be known
+_AGREEMENT = 0.2  # of the offset, and of the late gradient, by which the flow may be non-linear
 _NEARER = 0.5  # of the distance, after which the flow counts as heading there
 _AIM = 0.1  # and the share of it that is aimed at
-# The flow goes on for a time, then for ten times that, and so on, so often.
-_LEGS, _LONGER = 5, 10.0
+# The flow goes on for a time, then for four times that, and so on, so often.
+_LEGS, _LONGER = 7, 4.0
+_ROWS = Evenly()  # as many as of any run, for which the flow is compiled already
 _RTOL, _MAX_STEPS = 1e-3, 500
 _ELSEWHERE = 0.1  # of the distance of another minimum from the point, that of the flow from it
 
@@ -63,6 +63,12 @@ class Modes(NamedTuple):
             return float(np.log(max(left, np.finfo(float).tiny) / goal))
 
         return cast(float, brentq(excess, 0.0, np.log(now / goal) / self.rates.min()))
+
+    @property
+    def linear(self) -> bool:
+        """Whether the offset is what the gradient says of it."""
+        missed = np.linalg.norm(self.gradients / self.rates - self.offsets)
+        return bool(missed <= _AGREEMENT * np.linalg.norm(self.offsets))
 
     def rate(self, time: float) -> float:
         """Of the decay of the gradient's norm at `time`."""
@@ -110,17 +116,17 @@ class Approach:
         halved; no, once another minimum lies so much nearer to the flow that it has a tenth of
         the way to it that the point has.
         """
-        distance = self._distance(start)
-        if distance == 0 or float(here.norm) == 0:
-            return distance == 0
+        whole = self._distance(start)
+        if whole == 0 or float(here.norm) == 0:
+            return whole == 0
         modes, time, at = self._modes(start, here), 0.0, start
         self._passed = [(0.0, modes)]
         linear = modes.when(modes.offsets, _AIM, 0.0) or 0.0
-        leg = max(linear, 4 * distance / float(here.norm))
+        leg = max(linear, 4 * whole / float(here.norm))
         for _ in range(_LEGS):
             flow = solve(
                 eqx.tree_at(lambda p: p.params, self._problem, self._landscape.unravel(at)),
-                t1=leg, rtol=_RTOL, save=Explicit(times=(0.0, leg)), max_steps=_MAX_STEPS,
+                t1=leg, rtol=_RTOL, save=_ROWS, max_steps=_MAX_STEPS,
                 cancelled=self._cancelled,
             )  # fmt: skip
             self.evaluations += flow.stats["gradient_evaluations"]
@@ -128,7 +134,7 @@ class Approach:
                 return None
             at = self._landscape.ravel(flow.final_params)
             time, leg = time + leg, _LONGER * leg
-            if self._distance(at) <= _NEARER * distance:
+            if self._distance(at) <= _NEARER * whole:
                 self._passed.append((time, self._modes(at, look(self._landscape, at))))
                 self.evaluations += 1
                 return True
@@ -140,8 +146,8 @@ class Approach:
         """When, after the start, the gradient's norm is what was asked for; and its rate then.
 
         Found from the offset, as if the flow were linear, and from the gradient, as if it were:
-        ``None`` where the two do not agree, at the start or where the flow was followed to; and
-        where what the gradient has along flat directions does not fall as fast as the offset.
+        ``None`` where the two do not agree, neither at the start nor where the flow was followed
+        to; and where what the gradient has along flat directions falls less than the offset does.
         Along a manifold of minima it falls as the offset's square, at a minimum of higher order
         by a power of time.
         """
@@ -154,7 +160,9 @@ class Approach:
         for passed, modes in self._passed:
             first = modes.when(modes.rates * modes.offsets, 0.0, goal)
             second = modes.when(modes.gradients, 0.0, goal)
-            if first is None or second is None:
+            # What is there at once may have been so for long, but at the start.
+            late = passed > 0 and first == 0
+            if first is None or second is None or late or not modes.linear:
                 continue
             rate = modes.rate(first)
             if abs(first - second) * rate <= _AGREEMENT:
@@ -162,7 +170,7 @@ class Approach:
         return None
 
     def _distance(self, at: Float[Array, " n"]) -> float:
-        return float(jnp.linalg.norm(at - self._x))
+        return distance(at, self._x)
 
     def _elsewhere(self, at: Float[Array, " n"]) -> bool:
         """Whether the flow at `at` has another minimum close by."""
@@ -171,7 +179,7 @@ class Approach:
             self._landscape, at, self._linear, spec.gradient_norm, spec.max_steps, self._cancelled
         )
         self.evaluations += found.evaluations
-        near = float(jnp.linalg.norm(found.x - at))
+        near = distance(found.x, at)
         return not found.receding and near <= _ELSEWHERE * self._distance(found.x)
 
     def _modes(self, at: Float[Array, " n"], here: Look) -> Modes:
@@ -182,11 +190,12 @@ class Approach:
             values, vectors = _excited(self._landscape, self._x, offset)
             self.evaluations += 1 + 2 * _STEPS
         seen = np.abs(values) > self._curvature.threshold
-        parts = (values, vectors @ offset, vectors @ here.gradient)
-        rates, offsets, gradients = (np.asarray(part, float)[seen] for part in parts)
-        rest = here.gradient - np.asarray(gradients, at.dtype) @ vectors[seen]
-        known = at.size * float(jnp.finfo(at.dtype).eps) * float(here.norm)
-        return Modes(rates, offsets, gradients, max(float(jnp.linalg.norm(rest)) - known, 0.0))
+        rates, vectors = np.asarray(values, float)[seen], np.asarray(vectors, float)[seen]
+        gradient = np.asarray(here.gradient, float)
+        gradients = vectors @ gradient
+        known = at.size * float(np.finfo(at.dtype).eps) * float(here.norm)
+        flat = max(float(np.linalg.norm(gradient - gradients @ vectors)) - known, 0.0)
+        return Modes(rates, vectors @ np.asarray(offset, float), gradients, flat)
 
 
 @eqx.filter_jit

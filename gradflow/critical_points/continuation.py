@@ -24,7 +24,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ..solvers.conjugate_gradients import conjugate_gradients
-from .landscape import Landscape, Look, Spectrum, look, newton_step, spectrum
+from .landscape import Landscape, Look, Spectrum, distance, look, newton_step, spectrum
 
 _POLE = 0.5  # the least 1 + lambda/mu of a step
 _LONGER, _SHORTER = 10.0, 4.0
@@ -102,7 +102,10 @@ def _conjugate_gradients(
     target: Float[Array, ""],
 ):
     product = landscape.hessian(x)
-    damped: Callable = lambda v: product(v) + damping * v  # noqa: E731
+
+    def damped(v: Array) -> Array:
+        return product(v) + damping * v
+
     return conjugate_gradients(damped, -gradient, target, _POLE * damping)
 
 
@@ -148,17 +151,16 @@ def continuation(
     cancelled: Callable[[], bool],
 ) -> Found:
     """Follow the flow from `x`, by ever longer steps, until the gradient's norm is reached."""
-    here = look(landscape, x)
-    eps = float(jnp.finfo(x.dtype).eps)
-    first = norm = float(here.norm)
-    steps, idle, spent, damping, stopped = 0, 0, 1, 0.0, ""
+    here, spent = look(landscape, x), 1
+    first, steps, idle, stopped = float(here.norm), 0, 0, ""
     stride, receding = 0.0, False  # the last step's length where it was Newton's
-    if norm > gradient_norm:
+    damping = 0.0
+    if first > gradient_norm:
         # The curvature along the gradient: the time in which the flow's first leg is over.
-        damping = abs(float(_curvature(landscape, x, here.gradient)))
-        spent += 1 + _HESSIAN_VECTOR
+        damping, spent = abs(float(_curvature(landscape, x, here.gradient))), 2 + _HESSIAN_VECTOR
+    eps = float(jnp.finfo(x.dtype).eps)
     least = eps * damping
-    while norm > gradient_norm:
+    while (norm := float(here.norm)) > gradient_norm:
         if idle == _IDLE:
             stopped = "rounding"
         elif steps == max_steps:
@@ -168,39 +170,56 @@ def continuation(
         if stopped:
             break
         # Superlinear convergence, and no digits of the last step beyond those asked for.
-        forcing = min(_FORCING, (norm / first) ** 0.5)
-        step, definite, evaluations = linear(
-            x, here, damping, max(forcing * norm, gradient_norm / 4)
-        )
-        there = look(landscape, x + step)
-        steps, spent = steps + 1, spent + evaluations + 1
-        # For a solution of the linear equations, and for any iterate of conjugate gradients.
-        slope, square = float(jnp.vdot(here.gradient, step)), float(jnp.vdot(step, step))
-        predicted = (damping * square - slope) / 2
-        gained = float(here.loss - there.loss)
-        noise = _ROUNDINGS * eps * abs(float(here.loss))
-        fine = definite and np.isfinite(float(there.norm))
-        if predicted > noise:
-            share = gained / predicted if fine else -np.inf
-            told, idle = True, 0
-        else:
-            share = 1.0 if fine and there.norm < norm and gained >= -noise else -np.inf
-            told = False
-        accepted, tried = share >= _ACCEPTED, damping
-        idle += not told and not (accepted and there.norm <= _FALL * norm)
-        if not accepted:
+        target = max(min(_FORCING, (norm / first) ** 0.5) * norm, gradient_norm / 4)
+        step = linear(x, here, damping, target)
+        there = look(landscape, x + step.step)
+        steps, spent = steps + 1, spent + step.evaluations + 1
+        trial = _judge(here, there, step, damping, _ROUNDINGS * eps)
+        better = trial.share >= _ACCEPTED and float(there.norm) <= _FALL * norm
+        idle = 0 if trial.told or better else idle + 1
+        if trial.share >= _ACCEPTED:
+            length = trial.length if damping <= _UNDAMPED * trial.curvature else 0.0
+            going = length > eps**0.5 * distance(x, 0)
+            receding, stride = going and 0 < _RECEDING * stride <= length, length
+            x, here = x + step.step, there
+        if trial.share < _FAIR:
             damping = max(_SHORTER * damping, least)
-        elif share < _FAIR:
-            damping *= _SHORTER
-        elif share > _GOOD:
+        elif trial.share > _GOOD:
             damping = max(damping / _LONGER, least)
-        if accepted:
-            undamped = tried <= _UNDAMPED * (-slope / square - tried)
-            length = square**0.5 if undamped else 0.0
-            receding = 0 < _RECEDING * stride <= length
-            stride = length
-            x, here, norm = x + step, there, float(there.norm)
     return Found(x, here, steps, spent, stopped, receding)
+
+
+class _Trial(NamedTuple):
+    """What came of a step.
+
+    Attributes:
+        share: of the decrease of the loss that was predicted, what came true.
+        told: whether values of the loss could tell.
+        length: of the step.
+        curvature: along it.
+    """
+
+    share: float
+    told: bool
+    length: float
+    curvature: float
+
+
+def _judge(here: Look, there: Look, step: Step, damping: float, rounding: float) -> _Trial:
+    p, gradient = np.asarray(step.step, float), np.asarray(here.gradient, float)
+    slope, square = float(gradient @ p), float(p @ p)
+    # For a solution of the linear equations, and for any iterate of conjugate gradients.
+    curvature = -slope / square - damping if square else 0.0
+    predicted = (damping * square - slope) / 2
+    gained, noise = float(here.loss) - float(there.loss), rounding * abs(float(here.loss))
+    told = predicted > noise
+    if not step.definite or not np.isfinite(float(there.norm)):
+        share = -np.inf
+    elif told:
+        share = gained / predicted
+    else:
+        share = 1.0 if float(there.norm) < float(here.norm) and gained >= -noise else -np.inf
+    return _Trial(share, told, square**0.5, curvature)
 
 
 @eqx.filter_jit

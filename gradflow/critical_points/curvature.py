@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from .. import _spectral
 from .continuation import ConjugateGradients
-from .landscape import Landscape, Look, Spectrum, hessian, newton_step, spectrum
+from .landscape import Landscape, Look, Spectrum, distance, hessian, newton_step, spectrum
 
 WHOLE = 2000  # parameters up to which all eigenvalues are computed
 _STEPS = 60  # of Lanczos' method beyond that
@@ -27,6 +27,8 @@ class Curvature(NamedTuple):
         eigenvalues: descending; all of them, or the Ritz values of Lanczos' method.
         residuals: within this distance of each lies an eigenvalue.
         threshold: what an eigenvalue must exceed to be told from zero; see `curvature`.
+        left: the length of the step of Newton's method that is left.
+        whole: the Hessian taken apart, where it was formed.
         evaluations: gradient evaluations spent.
     """
 
@@ -88,7 +90,7 @@ def curvature(landscape: Landscape, x: Float[Array, " n"], here: Look) -> Curvat
     step = ConjugateGradients(landscape)(x, here, rounding, _LEFT * float(here.norm))
     threshold = 2 * (rounding + float(_change(landscape, x, step.step)))
     spent = step.evaluations + 3 + 2 * _STEPS + 4 * _DIFFERENCE_STEPS
-    return Curvature(values, residuals, threshold, float(jnp.linalg.norm(step.step)), None, spent)
+    return Curvature(values, residuals, threshold, distance(step.step, 0), None, spent)
 
 
 def _whole(landscape: Landscape, x: Float[Array, " n"], here: Look) -> Curvature:
@@ -99,10 +101,10 @@ def _whole(landscape: Landscape, x: Float[Array, " n"], here: Look) -> Curvature
 
     def left(count: int) -> tuple[float, float]:
         """The threshold, and the length of the step along so many of the steepest directions."""
-        least = jnp.asarray(sizes[count] if count < len(sizes) else 0, x.dtype)
-        step = newton_step(whole, here.gradient, jnp.zeros_like(least), least)
-        change = jnp.linalg.norm(hessian(landscape, x + step) - whole.matrix)
-        return 2 * (rounding + float(change)), float(jnp.linalg.norm(step))
+        least = np.asarray(sizes[count] if count < len(sizes) else 0, x.dtype)
+        step = newton_step(whole, here.gradient, np.zeros_like(least), least)
+        change = distance(hessian(landscape, x + step), whole.matrix)
+        return 2 * (rounding + change), distance(step, 0)
 
     # Of so many directions some pass and some may; most often all of these do.
     passing, failing = 0, int(np.sum(sizes > 2 * rounding)) + 1

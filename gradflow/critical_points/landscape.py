@@ -8,8 +8,10 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
+from numpy.typing import ArrayLike
 
 from .. import _spectral
 from ..problem import Problem
@@ -50,6 +52,11 @@ class Landscape(eqx.Module):
     def hessian(self, x: Float[Array, " n"]) -> _spectral.Product:
         """What multiplies the Hessian at `x` with a vector; one gradient, and two a product."""
         return _spectral.hessian(self.loss, x)
+
+
+def distance(x: ArrayLike, y: ArrayLike) -> float:
+    """|x - y|_2, on the host, where nothing is compiled for it."""
+    return float(np.linalg.norm(np.asarray(x, float) - np.asarray(y, float)))
 
 
 class Look(NamedTuple):
@@ -110,6 +117,7 @@ def _taken_apart(rows: Float[Array, "n n"]) -> Spectrum:
     return Spectrum(matrix, values, vectors, least + jnp.linalg.norm(rows - rows.T))
 
 
+@jax.jit
 def newton_step(
     spectrum: Spectrum,
     gradient: Float[Array, " n"],

@@ -20,8 +20,8 @@ Reached = tuple[Float[Array, " n"], Int[Array, ""]]
 def bfgs(
     landscape: Landscape,
     x: Float[Array, " n"],
-    gradient_norm: Float[Array, ""],
-    max_steps: Int[Array, ""],
+    gradient_norm: float,
+    max_steps: int,
 ) -> Reached:
     """Where the BFGS method gets from `x`, and the steps tried, of a gradient evaluation each."""
     solver = optimistix.BFGS(rtol=_rounding(x), atol=0.0, norm=optimistix.two_norm)
@@ -32,8 +32,8 @@ def bfgs(
 def levenberg_marquardt(
     landscape: Landscape,
     x: Float[Array, " n"],
-    gradient_norm: Float[Array, ""],
-    max_steps: Int[Array, ""],
+    gradient_norm: float,
+    max_steps: int,
 ) -> Reached:
     """The same by the method of Levenberg and Marquardt, on the residuals of the samples.
 
@@ -54,8 +54,8 @@ def _descend(
     function: Callable[[Array], Array],
     gradient: Callable[[Any], Array],
     x: Float[Array, " n"],
-    gradient_norm: Float[Array, ""],
-    max_steps: Int[Array, ""],
+    gradient_norm: float,
+    max_steps: int,
 ) -> Reached:
     """Take steps until `gradient_norm` is reached, or until values of the loss tell no more.
 

@@ -90,6 +90,11 @@ class CriticalPoint:
         """Whether all eigenvalues of the Hessian are known."""
         return self.flat is not None
 
+    @property
+    def spectrum(self) -> dict[str, np.ndarray]:
+        """The eigenvalues and their residuals by name, to be kept."""
+        return {"eigenvalues": self.eigenvalues, "residuals": self.residuals}
+
     def describe(self) -> str:
         """Its type in words."""
         said = self.type

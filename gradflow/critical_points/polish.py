@@ -8,17 +8,18 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import PyTree
 
-from .._linalg import PRECISION, tree_norm, tree_sub
+from .._linalg import PRECISION
 from .._spec import checked
 from ..problem import Problem
 from ..trajectory import Trajectory
 from .approach import Approach
 from .continuation import ConjugateGradients, Dense, continuation
 from .curvature import WHOLE, curvature
-from .landscape import Landscape, look
+from .landscape import Landscape, distance, look
 from .library import LIBRARY
 from .point import CriticalPoint
 from .spec import Method, Polish
@@ -103,7 +104,8 @@ def _start(problem: Problem, start: Any) -> tuple[PyTree, float, float]:
             f"start has the structure {jax.tree.structure(begin)}, and the problem's parameters "
             f"have {jax.tree.structure(problem.params)}; give parameters like the problem's own"
         )
-    return begin, time, float(tree_norm(tree_sub(begin, problem.params)))
+    pairs = zip(jax.tree.leaves(begin), jax.tree.leaves(problem.params), strict=True)
+    return begin, time, float(np.linalg.norm([distance(*pair) for pair in pairs]))
 
 
 def _polished(
@@ -122,8 +124,7 @@ def _polished(
     x, steps, spent = x0, 0, 0
     if method in LIBRARY:
         # For half of the digits; values of the loss, from which these methods live, have no more.
-        half = jnp.asarray(spec.gradient_norm**0.5, x.dtype)
-        x, tried = LIBRARY[method](landscape, x, half, jnp.asarray(spec.max_steps))
+        x, tried = LIBRARY[method](landscape, x, spec.gradient_norm**0.5, spec.max_steps)
         steps = int(tried)
         spent = steps * (1 + x.size if method == "levenberg-marquardt" else 1)
     dense = method == "newton" or (method == "levenberg-marquardt" and x0.size <= WHOLE)
@@ -134,14 +135,13 @@ def _polished(
     x, here, at_start = found.x, found.look, look(landscape, x0)
     curved = curvature(landscape, x, here)
     spent += found.evaluations + 1 + curved.evaluations
-    still = curved.left <= _ROUNDINGS * float(jnp.finfo(x.dtype).eps) * float(jnp.linalg.norm(x))
+    still = curved.left <= _ROUNDINGS * float(jnp.finfo(x.dtype).eps) * distance(x, 0)
     type_, reason = curved.type, found.stopped
-    if found.receding:
+    if found.receding and reason in ("", "rounding"):
         type_, reason = "at infinity", "at infinity"
     elif reason and not (reason == "rounding" and still):
         type_ = "not converged"
-    distance = float(jnp.linalg.norm(x - x0))
-
+    moved = distance(x, x0)
     goes, when = None, None
     if type_ == curved.type:
         approach = Approach(problem, landscape, linear, x, curved, spec, cancelled)
@@ -158,8 +158,8 @@ def _polished(
         eigenvalues=curved.eigenvalues,
         residuals=curved.residuals,
         threshold=curved.threshold,
-        distance=distance,
-        relative_distance=distance / travelled if travelled else None,
+        distance=moved,
+        relative_distance=moved / travelled if travelled else None,
         heading_there=goes,
         rate=None if when is None else when[1],
         t_infinity=None if when is None else time + when[0],
