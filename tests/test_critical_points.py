@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy
 from command import gradflow
-from problems import Bowl, flat, logistic_scalar, quartic_scalar
+from problems import Bowl, flat, logistic_scalar
 
 import gradflow as gf
 from gradflow.critical_points import Polish
@@ -33,19 +33,19 @@ def rosenbrock(params, data):
 
 
 def linear_network(noise):
-    """Two layers, 3-4-2; the outputs have 6 entries, and the weights 20."""
+    """Two layers, 3-4-2: the outputs have 6 entries, and the weights 20."""
     rng = np.random.default_rng(0)
     inputs, teacher = rng.normal(size=(20, 3)), rng.normal(size=(2, 3))
     first, second = rng.normal(size=(4, 3)) / 2, rng.normal(size=(2, 4)) / 2
     targets = inputs @ teacher.T + noise * rng.normal(size=(20, 2))
     weights = jnp.asarray(first), jnp.asarray(second)
-    return gf.Problem(linear_loss, weights, (jnp.asarray(inputs), jnp.asarray(targets)))
+    return gf.Problem(params=weights, data=(inputs, targets), sample_loss=squared_errors)
 
 
-def linear_loss(weights, data):
+def squared_errors(weights, data):
     inputs, targets = data
     first, second = weights
-    return jnp.mean((inputs @ first.T @ second.T - targets) ** 2)
+    return jnp.sum((inputs @ first.T @ second.T - targets) ** 2, axis=1)
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def test_the_flow_was_heading_elsewhere():
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.3])
-@pytest.mark.parametrize("method", ["newton", "newton-cg"])
+@pytest.mark.parametrize("method", ["newton", "newton-cg", "levenberg-marquardt"])
 def test_the_minima_of_a_linear_network_are_a_manifold(method, noise):
     problem = linear_network(noise)
     point = gf.polish(problem, gf.solve(problem, t1=20.0), method=method)
@@ -137,16 +137,18 @@ def test_the_minima_of_a_linear_network_are_a_manifold(method, noise):
     assert point.heading_there
     inputs, targets = (np.asarray(part) for part in problem.data)
     best = np.linalg.lstsq(inputs, targets, rcond=None)[0]
-    assert point.loss == pytest.approx(np.mean((inputs @ best - targets) ** 2), abs=1e-15)
-    first, second = point.params
+    least = np.mean(np.sum((inputs @ best - targets) ** 2, axis=1))
+    assert point.loss == pytest.approx(least, abs=1e-15)
+    first, second = (np.asarray(weights) for weights in point.params)
     np.testing.assert_allclose(second @ first, best.T, atol=1e-10)
-
-    x, unravel = jax.flatten_util.ravel_pytree(point.params)
-    whole = jax.hessian(lambda x: linear_loss(unravel(x), problem.data))(x)
-    exact = scipy.linalg.eigvalsh(np.asarray(whole))[::-1]
-    np.testing.assert_allclose(point.eigenvalues, exact, atol=1e-12 * exact[0])
-    # The slowest direction that is not flat.
-    assert point.rate >= point.eigenvalues[5] * (1 - 1e-6)
+    if noise == 0:  # without residuals the Hessian is that of Gauss and Newton
+        jacobian = np.hstack(
+            [np.kron(inputs, second).reshape(20 * 2, -1), np.kron(inputs @ first.T, np.eye(2))]
+        )
+        exact = scipy.linalg.svdvals(jacobian) ** 2 * 2 / 20
+        np.testing.assert_allclose(point.eigenvalues[:6], exact[:6], rtol=1e-9)
+    # Of all directions that are not flat the slowest is left in the end.
+    assert point.rate == pytest.approx(point.eigenvalues[5], rel=0.3)
 
 
 @pytest.mark.parametrize("method", ["newton", "newton-cg"])
@@ -156,69 +158,34 @@ def test_there_is_no_minimum_at_finite_distance(method):
     assert (point.type, point.found) == ("at infinity", False)
     assert (point.heading_there, point.t_infinity, point.rate) == (None, None, None)
     assert "no critical point at finite distance" in point.lines()[1]
-    # A minimum of higher order, to which the flow goes as a power of t, is at one.
-    degenerate, *_ = quartic_scalar()
-    point = gf.polish(degenerate, method=method)
-    assert (point.type, point.flat, point.heading_there) == ("degenerate minimum", 1, True)
-    assert (point.rate, point.t_infinity) == (None, None)
-    assert abs(point.params) <= 1.1e-4  # the cube of which is the gradient
 
 
-def test_a_fast_direction_does_not_hide_one_of_higher_order():
+def test_a_minimum_of_higher_order():
+    # To which the flow goes as a power of t, however fast it is in the other direction.
     problem = gf.Problem(lambda p, _: p[0] ** 6 + 100 * p[1] ** 2, jnp.array([0.3, 1.0]))
     point = gf.polish(problem)
-    assert (point.describe(), point.heading_there, point.t_infinity) == (
-        "degenerate minimum with 1 flat direction", True, None,
-    )  # fmt: skip
-
-
-def neuron(params, data):
-    inputs, targets = data
-    return (jnp.tanh(inputs @ params["w"]) @ params["v"] - targets) ** 2 / 2
-
-
-def regression():
-    rng = np.random.default_rng(3)
-    inputs = rng.normal(size=(30, 2))
-    targets = np.tanh(inputs @ rng.normal(size=(2, 2))) @ [1.0, -2.0] + 0.1 * rng.normal(size=30)
-    params = {"w": jnp.asarray(rng.normal(size=(2, 2))), "v": jnp.array([1.0, -1.0])}
-    return gf.Problem(params=params, data=(inputs, targets), sample_loss=neuron)
-
-
-def test_squared_errors_by_levenberg_and_marquardt():
-    problem = regression()
-    inputs, targets = (np.asarray(part) for part in problem.data)
-    point = gf.polish(problem, method="levenberg-marquardt")
-    assert point.gradient_norm <= TARGET
-    assert point.type == "minimum"
-
-    def residuals(p):
-        return np.tanh(inputs @ p[2:].reshape(2, 2)) @ p[:2] - targets
-
-    exact = scipy.optimize.least_squares(
-        residuals, np.asarray(flat(0, problem.params, None)), xtol=1e-15, ftol=1e-15, gtol=1e-15
-    )
-    np.testing.assert_allclose(flat(0, point.params, None), exact.x, rtol=1e-6)
-    assert point.loss == pytest.approx(exact.cost / 30, rel=1e-12)
+    assert point.describe() == "degenerate minimum with 1 flat direction"
+    assert (point.heading_there, point.rate, point.t_infinity) == (True, None, None)
+    assert abs(point.params[0]) <= (TARGET / 6) ** 0.2
 
 
 def test_many_parameters():
-    eigenvalues = jnp.concatenate([jnp.array([-1.0]), jnp.repeat(jnp.array([2.0, 5.0, 9.0]), 700)])
-    origin, start = jnp.zeros(2101), jnp.ones(2101).at[0].set(0.0)
-    problem = gf.Problem(lambda p, values: values @ p**2 / 2 + p[0] ** 4, origin, eigenvalues)
-    point = gf.polish(problem)
-    assert point.method == "newton-cg"
-    assert point.gradient_norm <= TARGET
-    assert point.describe() == "saddle of index 1 at least"
-    assert (point.flat, point.complete) == (None, False)
-    np.testing.assert_allclose(point.eigenvalues[[0, -1]], [9, -1], atol=1e-10)
+    def loss(params, curvatures):
+        return curvatures @ params**2 / 2 + params[0] ** 4
 
-    problem = gf.Problem(lambda p, v: v[1:] @ p[1:] ** 2 / 2 + p[0] ** 2, start, eigenvalues)
-    minimum = gf.polish(problem)
+    curvatures = jnp.repeat(jnp.array([2.0, 5.0, 9.0]), 700)
+    start = jnp.ones(2100).at[0].set(0.0)
+    minimum = gf.polish(gf.Problem(loss, start, curvatures))
+    assert minimum.method == "newton-cg"
+    assert minimum.gradient_norm <= TARGET
     assert minimum.describe() == "minimum or degenerate"
-    # |grad L| is that of the slowest 700 directions in the end: 2 e^-2t each.
+    assert (minimum.flat, minimum.complete, minimum.heading_there) == (None, False, True)
+    # |grad L| is that of the slowest 699 directions in the end: 2 e^-2t each.
     assert minimum.rate == pytest.approx(2, rel=1e-6)
-    assert minimum.t_infinity == pytest.approx(np.log(2 * 700**0.5 / TARGET) / 2, rel=1e-6)
+    assert minimum.t_infinity == pytest.approx(np.log(2 * 699**0.5 / TARGET) / 2, rel=1e-6)
+    saddle = gf.polish(gf.Problem(loss, 0 * start, curvatures.at[0].set(-1.0)))
+    assert saddle.describe() == "saddle of index 1 at least"
+    np.testing.assert_allclose(saddle.eigenvalues[[0, -1]], [9, -1], atol=1e-10)
 
 
 def test_single_precision_has_fewer_digits():
