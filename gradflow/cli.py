@@ -78,9 +78,9 @@ def solve(
     _prepare(loaded)
 
     from . import experiment
-    from ._console import Display
     from .config import Fault, fault
     from .flow import FAILURES, RESULTS
+    from .progress import Display
     from .scaling import Study
     from .storage import StorageError
     from .tasks import tabulated

@@ -11,7 +11,7 @@ from .. import _spec
 from ..fields import GRADIENT, FieldSpec
 from ..observables import Observables
 from ..problem import Problem
-from ..progress import Progress, Watch
+from ..progress import Shown, Watch, shown
 from ..save_times import SaveTimes
 from ..spectra import Spectrum
 from ..trajectory import Trajectory
@@ -21,6 +21,7 @@ from .run import FlowRun
 from .spec import NEVER, SAVE, FlowSpec, Stop, check_tolerance
 
 
+@shown
 def solve(
     problem: Problem,
     *,
@@ -35,7 +36,7 @@ def solve(
     stop: Stop = NEVER,
     max_steps: int = 100_000,
     certify: bool = False,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Shown = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Trajectory:
     """Integrate d params/dt = -grad L, or any other field, from t = 0 to `t1`.
@@ -67,7 +68,8 @@ def solve(
         max_steps: attempted steps after which the run counts as failed.
         certify: whether the error of this very run is estimated too, of its parameters and of
             everything recorded: see `gradflow.flow.certificate`.
-        progress: called now and then with how far the run is.
+        progress: ``True`` shows how far the run is, in a terminal or a notebook; a function is
+            called with it now and then.
         cancelled: called now and then; the run ends when it returns true.
 
     Returns:

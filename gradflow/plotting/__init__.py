@@ -12,3 +12,5 @@ from .figures import Figure as Figure
 from .figures import Line as Line
 from .figures import Panel as Panel
 from .figures import Reference as Reference
+from .onto import plot as plot
+from .onto import style as style

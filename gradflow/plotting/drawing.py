@@ -45,7 +45,7 @@ def draw(figure: Figure, trajectory: Trajectory, marks: Marks | None = None) -> 
         return None
     import matplotlib
 
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         return _draw(shown, marks or {})
 
 
@@ -77,7 +77,7 @@ def render(
         "svg": {"Title": figure.name, "Description": figure.caption, "Date": None},
     }
     files: dict[Kind, bytes] = {}
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         for kind in kinds:
             drawn.savefig(
                 buffer := BytesIO(), format=kind, metadata=metadata[kind], transparent=kind == "svg"
@@ -89,7 +89,7 @@ def render(
 # fmt: off
 # STIX comes with matplotlib, so that every machine draws the same, and is embedded three times
 # as fast as its default. Type 42, because publishers refuse type 3.
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "font.family": "STIXGeneral", "font.size": 8.0, "mathtext.fontset": "stix", "pdf.fonttype": 42,
     "svg.fonttype": "path", "svg.hashsalt": "gradflow",
     "axes.labelsize": 8.5, "axes.labelpad": 2.5, "axes.linewidth": 0.6, "axes.axisbelow": True,
@@ -135,7 +135,7 @@ def _draw(shown: list[tuple[Panel, list[Curve]]], marks: Marks) -> Canvas:
     for panel, drawn in shown:
         # Of their final height already, for the ticks to be measured depend on it.
         axes.append(canvas.add_axes((0.2, 0, 0.3, 1), sharey=axes[0] if shared and axes else None))
-        keys.append(_plot(axes[-1], panel, drawn))
+        keys.append(plot_curves(axes[-1], panel, drawn))
     for ax, (panel, drawn) in zip(axes, shown, strict=True):
         _set_ticks(ax.yaxis, panel.yscale, panel.ylabel or drawn[0].name)
         if shared and ax is axes[1]:
@@ -168,7 +168,7 @@ def _draw(shown: list[tuple[Panel, list[Curve]]], marks: Marks) -> Canvas:
     return canvas
 
 
-def _plot(ax: Axes, panel: Panel, drawn: list[Curve]) -> list[Artist]:
+def plot_curves(ax: Axes, panel: Panel, drawn: list[Curve]) -> list[Artist]:
     """Puts curves and references on the axes; returns what the legend should name."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
