@@ -28,6 +28,7 @@ _AIM = 0.1  # and the share of it that is aimed at
 _LEGS, _LONGER = 7, 4.0
 _ROWS = Evenly()  # as many as of any run, for which the flow is compiled already
 _RTOL, _MAX_STEPS = 1e-3, 500
+_STIFFEST = 1e9  # sharpness times time that the flow is followed for: its root is what it costs
 _ELSEWHERE = 0.1  # of the distance of another minimum from the point, that of the flow from it
 
 
@@ -114,7 +115,7 @@ class Approach:
         The first leg is as long as its modes near the point need for a tenth of the distance, or
         four times what the speed at `start` would need for all of it. Yes, once the distance has
         halved; no, once another minimum lies so much nearer to the flow that it has a tenth of
-        the way to it that the point has.
+        the way to it that the point has; ``None`` where following it costs too much.
         """
         whole = self._distance(start)
         if whole == 0 or float(here.norm) == 0:
@@ -123,7 +124,10 @@ class Approach:
         self._passed = [(0.0, modes)]
         linear = modes.when(modes.offsets, _AIM, 0.0) or 0.0
         leg = max(linear, 4 * whole / float(here.norm))
+        sharpest = float(np.max(np.abs(self._curvature.eigenvalues)))
         for _ in range(_LEGS):
+            if sharpest * leg > _STIFFEST:
+                return None
             flow = solve(
                 eqx.tree_at(lambda p: p.params, self._problem, self._landscape.unravel(at)),
                 t1=leg, rtol=_RTOL, save=_ROWS, max_steps=_MAX_STEPS,

@@ -29,6 +29,8 @@ _WHAT = {
     storage.CLAIMS: "the claims",
     storage.FLOW: "everything recorded along the flow (netCDF-4)",
     storage.FINAL: "the parameters at its end (NumPy)",
+    storage.CRITICAL_POINT: "the parameters at the critical point that it goes to (NumPy)",
+    storage.EIGENVALUES: "the eigenvalues of the Hessian there (NumPy)",
     storage.COMPARISON: "the descents held against the flow (netCDF-4)",
     storage.SCALING: "what was measured at every size (netCDF-4)",
     storage.SOURCE: "the problem",
