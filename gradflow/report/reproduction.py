@@ -32,7 +32,7 @@ def reproduction(run: storage.Run, config: Config | None) -> Element | None:
         "command": tag("code", manifest["command"]) if manifest.get("command") else None,
         "commit": tag("code", manifest["commit"]) if manifest.get("commit") else None,
         "began": manifest.get("began"),
-        "ended": manifest.get("ended", "not"),
+        "ended": manifest.get("ended", "it has not"),
         "machine": manifest.get("machine"),
         "device": " ".join(dict.fromkeys(device.values())) or None,
         "versions": ", ".join(f"{name} {which}" for name, which in manifest["versions"].items()),
