@@ -97,7 +97,7 @@ def test_a_page_stands_alone_and_is_well_formed(state, pages, read):
         ("sizes", "1 failed ; the others are kept"),
         ("failed", f"Failed at t = 4 : {gf.RESULTS['step_underflow']}; what was computed is kept"),
         ("interrupted", "Interrupted at t = 4 ; what was computed is kept"),
-        ("killed", "Unfinished : it was killed before anything was computed, or is still going on"),
+        ("killed", "Unfinished : nothing was kept; it was killed, was ended by an error"),
         ("killed at once", "It has no config.yaml: it was killed before that was written."),
         ("killed at the end", "Unfinished : reached t1 at t = 4, but not all of its files are"),
         ("outdated", "No figures, for its config.yaml cannot be used any more"),
@@ -111,7 +111,8 @@ def test_the_headline_numbers_and_whatever_else_a_summary_has(read):
     seen = read["whole"].seen()
     for told in (
         "end time 4", "loss at the end 1", "gradient evaluations 2,468", "estimated error 3 × 10⁻⁵",
-        "T½ 0.5", "T₁ not reached", "residual of the energy identity 4.7 × 10⁻¹⁰",
+        "T½ 0.5", "T₁ not reached", "critical point saddle", "index 1",
+        "residual of the energy identity 4.7 × 10⁻¹⁰",
         "lowest point index 2; bends 0.5, −1.5 × 10⁻⁷", "found yes", "steps accepted 14",
         "rkc2 2 4 7 1 1,234",
     ):  # fmt: skip
