@@ -18,8 +18,6 @@ _WHAT = {
     storage.CLAIMS: "the claims",
     storage.FLOW: "everything recorded along the flow (netCDF-4)",
     storage.FINAL: "the parameters at its end (NumPy)",
-    storage.CRITICAL_POINT: "the parameters at the critical point that it goes to (NumPy)",
-    storage.EIGENVALUES: "the eigenvalues of the Hessian there (NumPy)",
     storage.CRITICAL_POINT: "the critical point that the flow goes to (NumPy)",
     storage.EIGENVALUES: "what is known of its Hessian (NumPy)",
     storage.COMPARISON: "the descents held against the flow (netCDF-4)",
