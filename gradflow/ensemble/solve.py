@@ -43,12 +43,14 @@ class Ensemble:
         failures: by seed, why a run failed, or why there is none.
         wall_seconds: what all took together, compilation included.
         compile_seconds: of that, what compilation took while all waited.
+        cancelled: whether it was cut short, be it between two seeds.
     """
 
     members: dict[int, Trajectory]
     failures: dict[int, str]
     wall_seconds: float
     compile_seconds: float
+    cancelled: bool = False
 
     @cached_property
     def record(self) -> Trajectory:
@@ -179,7 +181,14 @@ def solve_ensemble(
         if isinstance(first := found[left[0]], Trajectory):  # while the others waited
             compile_seconds += first.stats["compile_seconds"]
     members, failures = _sorted_out(seeds, outcomes)
-    return Ensemble(members, failures, clock.perf_counter() - began, compile_seconds)
+    short = any(run.result == "cancelled" for run in members.values())
+    return Ensemble(
+        members,
+        failures,
+        clock.perf_counter() - began,
+        compile_seconds,
+        cancelled=short or len(outcomes) < len(seeds),
+    )
 
 
 def _sorted_out(
