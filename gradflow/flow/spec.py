@@ -87,7 +87,7 @@ class FlowSpec(Spec):
     solver: SolverName = "auto"
     field: Literal["gradient"] | AnyField = GRADIENT
     save: SaveTimes = SAVE
-    save_each: dict[str, SaveTimes] = Field(default_factory=dict)
+    save_each: dict[str, SaveTimes] = Field(default={})
     spectrum: Spectrum | None = None
     stop: Stop = NEVER
     max_steps: Annotated[int, Field(gt=0, lt=2**31)] = 100_000

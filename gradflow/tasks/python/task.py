@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import jax
 from jaxtyping import Array
@@ -39,7 +39,7 @@ class Python(Task):
 
     kind: Literal["python"] = "python"
     target: str
-    args: Annotated[dict[str, JsonValue], Field(default_factory=dict)]
+    args: dict[str, JsonValue] = Field(default={})
 
     @field_validator("target")
     @classmethod
