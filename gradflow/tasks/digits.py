@@ -99,6 +99,12 @@ class Digits(Task):
             hidden layer of tanh units.
         hidden: hidden units of the network; unused by logistic regression.
         samples: training images, drawn at random; the other images are the test set.
+
+    >>> import gradflow as gf
+    >>> import jax
+    >>> problem = gf.tasks.Digits(samples=50).build(jax.random.key(0))
+    >>> problem.size, problem.data.train.pixels.shape  # ten classes of 64 pixels and a bias
+    (650, (50, 64))
     """
 
     observables: ClassVar = OBSERVABLES
