@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from . import fields as fields
     from . import invariants as invariants
     from . import plotting as plotting
+    from . import report as report
     from . import scaling as scaling
     from . import solvers as solvers
     from . import spectra as spectra
@@ -43,7 +44,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 # Imported when first asked for, so that `gradflow --help` does not wait for JAX.
-_ROOMS = ("analysis", "fields", "invariants", "plotting", "scaling", "solvers", "spectra", "tasks")
+# fmt: off
+_ROOMS = (
+    "analysis", "fields", "invariants", "plotting", "report", "scaling", "solvers", "spectra",
+    "tasks",
+)
+# fmt: on
 _HOMES = {
     "Comparison": "comparison",
     "compare": "comparison",

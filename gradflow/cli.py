@@ -173,6 +173,20 @@ def plot(run: Path) -> None:
 
 
 @main.command()
+@_RUN
+def report(run: Path) -> None:
+    """Put the run in DIR on one page, DIR/report.html, which needs no network."""
+    from .report import write
+    from .storage import StorageError
+
+    try:
+        written = write(run)
+    except StorageError as error:
+        _fail(str(error))
+    click.echo(str(written))
+
+
+@main.command()
 @_CONFIG
 @_OVERRIDES
 def validate(config: Path, overrides: tuple[str, ...]) -> None:

@@ -57,6 +57,7 @@ class Config(Spec):
         precision: the dtype of parameters, data and time.
         output: the directory of the run; null for one named after the configuration file.
         figures: whether the figures are drawn.
+        report: whether everything is put on one page, report.html, with the figures if drawn.
         descent: descents by finite steps in lockstep with the flow; null for none.
         scaling: a study of what runs measure at other sizes of the problem, in place of its one
             run; null for none.
@@ -71,6 +72,7 @@ class Config(Spec):
     precision: Literal["float64", "float32"] = "float64"
     output: str | None = None
     figures: bool = True
+    report: bool = True
     descent: Descents | None = None
     scaling: Scaling | None = None
 

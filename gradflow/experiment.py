@@ -12,7 +12,7 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from . import comparison, ensemble, flow, scaling, storage
+from . import comparison, ensemble, flow, report, scaling, storage
 from ._blame import UsersError, not_finite, told
 from ._faults import nearest
 from .analysis import Band, band
@@ -20,9 +20,10 @@ from .config import Config
 from .config import load as load_config
 from .flow.plan import observed
 from .manifest import begin, end
+from .plotting import FILES
 from .problem import Problem
 from .progress import Progress
-from .report import invariants, keep, of_flow, of_run, of_study, phases, render
+from .report import Shown, invariants, keep, of_flow, of_run, of_study, phases, render
 from .tasks import Claim, Python, Tally, TargetError, Task, tally
 from .trajectory import Trajectory
 
@@ -134,10 +135,8 @@ def run(
     if outcome.claims:
         rows = [claim._asdict() for claim in outcome.claims]
         storage.write_json(directory / storage.CLAIMS, {"claims": rows})
-    if config.figures:
-        record = None if compared is None else compared.record
-        keep(render(of_flow(config.problem, outcome.flow, record)), directory)
-    end(manifest, directory)
+    record = None if compared is None else compared.record
+    _show(config, of_flow(config.problem, outcome.flow, record), manifest, directory)
     return outcome
 
 
@@ -172,10 +171,19 @@ def scale(
     rows = [fit._asdict() for fit in study.fits]
     failures = {"failures": list(study.failures)} if study.failures else {}
     storage.write_json(directory / storage.SUMMARY, {"scaling": rows, **failures})
-    if config.figures:
-        keep(render(of_study(config.problem, study.record)), directory)
-    end(manifest, directory)
+    _show(config, of_study(config.problem, study.record), manifest, directory)
     return study
+
+
+def _show(config: Config, shown: list[Shown], manifest: dict[str, Any], directory: Path) -> None:
+    """Draw the figures, say that the run is whole, and put it on a page."""
+    kinds = (*FILES, "svg") if config.report else FILES
+    drawn = tuple(render(shown, kinds)) if config.figures else ()
+    if config.figures:
+        keep(drawn, directory)
+    end(manifest, directory)
+    if config.report:
+        report.write(directory, drawn)
 
 
 def _compute(config: Config, problem: Problem, **watch: Any) -> Outcome:
@@ -354,6 +362,7 @@ def summarise(task: Task, outcome: Outcome) -> dict[str, Any]:
             for name, times in trajectory.attrs["phases"].items()
         }
         summary["seeds"] |= {"failures": runs.failures} if runs.failures else {}
+    summary["notes"] = list(outcome.notes)
     return {key: part for key, part in summary.items() if part}
 
 
@@ -380,4 +389,5 @@ def _import_ahead(figures: bool) -> None:
     if figures:
         import matplotlib.backends.backend_agg
         import matplotlib.backends.backend_pdf
+        import matplotlib.backends.backend_svg
         import matplotlib.figure  # noqa: F401

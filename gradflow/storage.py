@@ -28,8 +28,11 @@ DESCENT = "descent-{}.nc"  # by the place of its learning rate in the configurat
 COMPARISON = "comparison.nc"
 SCALING = "scaling.nc"
 FIGURES = "figures"
+REPORT = "report.html"
 # What a run consists of beside its manifest.
-_FILES = (CONFIG, SOURCE, SUMMARY, CLAIMS, "*.nc", FINAL, f"{FIGURES}/*.png", f"{FIGURES}/*.pdf")
+_FILES = (
+    CONFIG, SOURCE, SUMMARY, CLAIMS, "*.nc", FINAL, f"{FIGURES}/*.png", f"{FIGURES}/*.pdf", REPORT,
+)  # fmt: skip
 
 
 class StorageError(Exception):
@@ -45,13 +48,14 @@ class Run:
         trajectories: every trajectory by the stem of its file, e.g. ``"flow"``.
         summary: the headline numbers.
         manifest: what made the run: versions, device, seed, command, times.
+        claims: the task's claims, by the fields of `gradflow.tasks.Claim` or of its `Tally`.
 
     >>> import gradflow as gf
     >>> import optax
     >>> problem = gf.Problem(optax.l2_loss, 1.0, 0.0)  # L(w) = w^2 / 2
     >>> flow = gf.solve(problem, t1=2.0, save=gf.Linear(count=5))
     >>> from pathlib import Path
-    >>> run = gf.Run(Path("runs/mine"), {"flow": flow}, summary={}, manifest={})
+    >>> run = gf.Run(Path("runs/mine"), {"flow": flow}, summary={}, manifest={}, claims=[])
     >>> run.flow.result, run.descents, run.comparison
     ('end_time', (), None)
     """
@@ -60,6 +64,7 @@ class Run:
     trajectories: dict[str, Trajectory]
     summary: dict[str, Any]
     manifest: dict[str, Any]
+    claims: list[dict[str, Any]]
 
     @property
     def flow(self) -> Trajectory:
@@ -250,6 +255,7 @@ def load(directory: str | Path) -> Run:
         {path.stem: read_trajectory(path) for path in sorted(directory.glob("*.nc"))},
         _read_json(directory / SUMMARY) if (directory / SUMMARY).exists() else {},
         manifest,
+        _read_json(directory / CLAIMS).get("claims", []) if (directory / CLAIMS).exists() else [],
     )
 
 

@@ -302,7 +302,7 @@ def test_a_study_by_the_command(stored, study):
     run, done = stored
     assert (done.code, done.out) == (0, f"{run}\n")
     files = Counter(path.rpartition("/")[0] for path in listing(run))
-    assert files == {"": 5, "figures": 2 * 2 * 3}
+    assert files == {"": 6, "figures": 2 * 2 * 3}
     kept = gf.load(run).scaling
     assert (kept["T1_against_width"] == study.record["T1_against_width"][:3]).all()
     with xarray.open_dataset(run / "scaling.nc") as data:

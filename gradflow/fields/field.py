@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -99,6 +99,9 @@ class FieldSpec(Spec, abc.ABC):
     >>> Plain().build(gf.Problem(optax.l2_loss, 1.0, 0.0)).symmetric
     True
     """
+
+    if TYPE_CHECKING:
+        kind: str
 
     @abc.abstractmethod
     def build(self, problem: Problem) -> Any:

@@ -1,6 +1,6 @@
 """The built-in problems: each is a spec that builds one. A new one is a file and a row here."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Union
 
 from pydantic import Field
 
@@ -13,9 +13,20 @@ from .coupled import Coupled as Coupled
 from .deep import Deep as Deep
 from .digits import Digits as Digits
 from .measure import Measure as Measure
+from .next_token import NextToken as NextToken
 from .python import Python as Python
 from .python import TargetError as TargetError
 from .task import Task as Task
 
-KINDS = (Cooccurrence, Coupled, Deep, Digits, Python)
-TaskSpec = Annotated[Cooccurrence | Coupled | Deep | Digits | Python, Field(discriminator="kind")]
+KINDS = (
+    Cooccurrence,
+    Coupled,
+    Deep,
+    Digits,
+    NextToken,
+    Python,
+)
+if TYPE_CHECKING:
+    TaskSpec = Task
+else:
+    TaskSpec = Annotated[Union[KINDS], Field(discriminator="kind")]  # noqa: UP007

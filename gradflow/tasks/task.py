@@ -10,7 +10,7 @@ from typing import ClassVar
 from jaxtyping import Array
 
 from .._spec import Spec
-from ..observables import Event, Observable
+from ..observables import Event, Observable, PlainObservable
 from ..plotting import ENERGY, LOSS, Figure
 from ..problem import Problem
 from ..trajectory import SEED, Trajectory
@@ -41,7 +41,7 @@ class Task(Spec, abc.ABC):
 
     title: ClassVar[str] = ""
     sizes: ClassVar[Mapping[str, str]] = {}
-    observables: ClassVar[tuple[Observable, ...]] = ()
+    observables: ClassVar[tuple[Observable | PlainObservable, ...]] = ()
     events: ClassVar[tuple[Event, ...]] = ()
     figures: ClassVar[tuple[Figure, ...]] = (LOSS, ENERGY)
     ensemble_figures: ClassVar[tuple[Figure, ...] | None] = None  # in their place over seeds

@@ -12,7 +12,9 @@ from .sentences import Sentences
 
 
 class Cooccurrence(Sentences):
-    """The word co-occurrence problem; defaults are the paper's experiment (Appendix A).
+    """The word co-occurrence problem.
+
+    Defaults are the paper's experiment (Appendix A).
 
     >>> import gradflow as gf
     >>> import jax
