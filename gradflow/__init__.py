@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from . import tasks as tasks
     from .comparison import Comparison as Comparison
     from .comparison import compare as compare
+    from .critical_points import CriticalPoint as CriticalPoint
+    from .critical_points import polish as polish
     from .descent import StabilityWarning as StabilityWarning
     from .descent import descend as descend
     from .ensemble import Ensemble as Ensemble
@@ -53,6 +55,8 @@ _ROOMS = (
 _HOMES = {
     "Comparison": "comparison",
     "compare": "comparison",
+    "CriticalPoint": "critical_points",
+    "polish": "critical_points",
     "StabilityWarning": "descent",
     "descend": "descent",
     "Ensemble": "ensemble",

@@ -132,6 +132,8 @@ def solve(
         _say(_headline(loaded, trajectory))
         for line in outcome.comparison.findings if outcome.comparison is not None else ():
             _say(line)
+        for line in outcome.critical_point.lines() if outcome.critical_point is not None else ():
+            _say(line)
         for line in tabulated(outcome.claims):
             _say(line)
     if ensemble is not None and ensemble.failures:

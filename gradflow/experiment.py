@@ -18,6 +18,7 @@ from ._faults import nearest
 from .analysis import Band, band
 from .config import Config
 from .config import load as load_config
+from .critical_points import CriticalPoint, polish
 from .flow.plan import observed
 from .manifest import begin, end
 from .plotting import FILES
@@ -49,6 +50,7 @@ class Outcome(NamedTuple):
         comparison: with the descents, if there were any.
         claims: those of the task, checked along the flow, or tallied over the seeds.
         ensemble: the runs of several seeds.
+        critical_point: that the flow goes to, if it was asked for and the flow is whole.
         notes: what a user should know of it, a line or a few each.
     """
 
@@ -56,6 +58,7 @@ class Outcome(NamedTuple):
     comparison: comparison.Comparison | None
     claims: tuple[Claim, ...] | tuple[Tally, ...] = ()
     ensemble: ensemble.Ensemble | None = None
+    critical_point: CriticalPoint | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -111,6 +114,7 @@ def run(
     warmer.start()
     try:
         outcome = _compute(config, problem, progress=progress, cancelled=cancelled)
+        outcome = _polished(config, problem, outcome, cancelled)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
@@ -129,6 +133,9 @@ def run(
         for i, descent in enumerate(compared.descents):
             storage.write_trajectory(directory / storage.DESCENT.format(i), descent)
         storage.write_trajectory(directory / storage.COMPARISON, compared.record)
+    if (point := outcome.critical_point) is not None:
+        storage.write_arrays(directory / storage.CRITICAL_POINT, _named_arrays(point.params))
+        storage.write_arrays(directory / storage.EIGENVALUES, point.spectrum)
     summary = summarise(config.problem, outcome)
     storage.write_json(directory / storage.SUMMARY, summary)
     outcome = outcome._replace(claims=_claims(config.problem, outcome))
@@ -209,6 +216,15 @@ def _compute(config: Config, problem: Problem, **watch: Any) -> Outcome:
     return Outcome(compared.flow, compared)
 
 
+def _polished(config: Config, problem: Problem, outcome: Outcome, cancelled: Any) -> Outcome:
+    """The same with the critical point that the flow goes to, where that was asked for."""
+    spec = config.polishing
+    if spec is None or outcome.cancelled or outcome.flow.result in flow.FAILURES:
+        return outcome
+    point = polish(problem, outcome.flow, cancelled=cancelled, **spec.model_dump())
+    return outcome._replace(critical_point=point)
+
+
 def _compute_ensemble(config: Config, arguments: dict[str, Any]) -> Outcome:
     """The runs of all seeds, and what those that are whole say of the task."""
     task = config.problem
@@ -248,11 +264,12 @@ def prepare(config: Config) -> Problem:
     problem = build(config, config.seed)
     if isinstance(config.problem, Python):
         _check_own(config.problem, config, problem)
-    if config.descent is not None:
+    for key, part in (("descent", config.descent), ("polish", config.polishing)):
         try:
-            config.descent.check(problem)
+            if part is not None:
+                part.check(problem)
         except (TypeError, ValueError) as error:
-            raise UnfitError("descent", str(error)) from None
+            raise UnfitError(key, str(error)) from None
     return problem
 
 
@@ -352,6 +369,7 @@ def summarise(task: Task, outcome: Outcome) -> dict[str, Any]:
             **({"balancedness": drift.max()} if len(drift) else {}),
             **invariants(task, trajectory),
         },
+        "critical_point": (point := outcome.critical_point) and point.summary(),
     }
     if compared is not None:
         summary |= {"descent": comparison.summary(compared), "comparison": compared.record.attrs}

@@ -24,6 +24,8 @@ CLAIMS = "claims.json"
 FLOW = "flow.nc"
 FINAL = "flow-final.npz"
 SOURCE = "problem.py"  # a copy of the file that a user's own problem is made by
+CRITICAL_POINT = "critical-point.npz"
+EIGENVALUES = "critical-point-eigenvalues.npz"
 DESCENT = "descent-{}.nc"  # by the place of its learning rate in the configuration
 COMPARISON = "comparison.nc"
 SCALING = "scaling.nc"
@@ -31,8 +33,9 @@ FIGURES = "figures"
 REPORT = "report.html"
 # What a run consists of beside its manifest.
 _FILES = (
-    CONFIG, SOURCE, SUMMARY, CLAIMS, "*.nc", FINAL, f"{FIGURES}/*.png", f"{FIGURES}/*.pdf", REPORT,
-)  # fmt: skip
+    *(CONFIG, SOURCE, SUMMARY, CLAIMS, "*.nc", FINAL, CRITICAL_POINT, EIGENVALUES),
+    *(f"{FIGURES}/*.png", f"{FIGURES}/*.pdf", REPORT),
+)
 
 
 class StorageError(Exception):
