@@ -166,13 +166,13 @@ class LanczosRadius(AbstractSpectralRadius):
     Attributes:
         products: for each estimate, started from the eigenvector found the last time.
 
-    >>> import diffrax, jax.numpy as jnp
+    >>> import diffrax, equinox as eqx, jax.numpy as jnp
     >>> import gradflow as gf
     >>> from gradflow.solvers.spectral_radius import Point
     >>> term, y = diffrax.ODETerm(lambda t, y, args: jnp.array([-3.0, -5.0]) * y), jnp.ones(2)
     >>> point = Point.of(term, 0.0, y, term.vf(0.0, y, None), None, measured=lambda y: y)
     >>> lanczos = gf.solvers.LanczosRadius(products=2)
-    >>> radius, memory, evaluations = lanczos.estimate(point, lanczos.init(y))
+    >>> radius, memory, evaluations = eqx.filter_jit(lanczos.estimate)(point, lanczos.init(y))
     >>> round(float(radius), 3), int(evaluations)
     (5.0, 5)
     """

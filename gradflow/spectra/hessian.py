@@ -114,13 +114,12 @@ def trace(*, probes: int = 16, seed: int = 0, save: SaveTimes = SAVE) -> Observa
         ValueError: fewer than two probes; when solving, a problem without a loss.
 
     >>> import gradflow as gf
-    >>> import jax.numpy as jnp
-    >>> curvatures = jnp.array([3.0, 1.0])
-    >>> problem = gf.Problem(lambda w, c: jnp.sum(c * w**2) / 2, jnp.ones(2), curvatures)
-    >>> trace = gf.spectra.trace(probes=4)
-    >>> descent = gf.descend(problem, learning_rate=0.1, steps=1, observables=[trace])
-    >>> descent["hessian_trace"].round(3)  # exact, since the Hessian is diagonal
-    array([4., 4.])
+    >>> import optax
+    >>> trace = gf.spectra.trace(probes=16)  # for `solve(..., observables=[trace])`
+    >>> trace.cost(gf.Problem(optax.l2_loss, 1.0, 0.0))  # a product with the Hessian counts as two
+    32
+    >>> [part.name for part in trace.variables]
+    ['hessian_trace', 'hessian_trace_standard_error', 'effective_rank']
     """
     check_at_least(2, probes=probes)
     function = _Trace(probes, seed)
