@@ -236,6 +236,12 @@ def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
 def load(directory: str | Path) -> Run:
     """Every trajectory of a stored run.
 
+    Args:
+        directory: of the run, as the command wrote it.
+
+    Returns:
+        The run; what it does not have, such as its descents, is empty or ``None``.
+
     Raises:
         StorageError: there is no run, or one of its files is damaged.
 

@@ -268,7 +268,7 @@ class Trajectory(Mapping[str, np.ndarray]):
         return pandas.DataFrame(columns, index=pandas.Index(self.coords[axis], name=axis))
 
     def to_xarray(self) -> xarray.Dataset:
-        """The variables as an `xarray.Dataset`; crossings and scalar results as attributes."""
+        """The variables as an `xarray.Dataset`, with their labels and units."""
         import xarray
 
         return xarray.Dataset(

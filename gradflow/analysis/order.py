@@ -8,7 +8,12 @@ import numpy as np
 
 
 class Order(NamedTuple):
-    """A power law y = prefactor * x^value, with the 95 % confidence interval of `value`.
+    """A power law y = prefactor * x^value.
+
+    Attributes:
+        value: the exponent.
+        low, high: its 95 % confidence interval; NaN where there is none.
+        prefactor: in the units of y over those of x^value.
 
     >>> import gradflow as gf
     >>> gf.analysis.Order(2.0, low=1.9, high=2.1, prefactor=3.0).value

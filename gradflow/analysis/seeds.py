@@ -12,6 +12,11 @@ LOW, HIGH = 0.1, 0.9  # the quantiles between which a band lies
 class Band(NamedTuple):
     """The median over seeds, and the quantiles between which eight seeds in ten lie.
 
+    Attributes:
+        low: the quantile 0.1, of the shape of one seed's values.
+        median: the median, likewise.
+        high: the quantile 0.9, likewise.
+
     >>> import gradflow as gf
     >>> import numpy as np
     >>> gf.analysis.Band(np.array([1.0]), median=np.array([2.0]), high=np.array([4.0])).median
@@ -56,6 +61,9 @@ def proportion_interval(held: int, of: int) -> tuple[float, float]:
     Args:
         held: how often it held.
         of: how often it was looked at; with 0 the interval is all from 0 to 1.
+
+    Returns:
+        The lower and the upper end.
 
     >>> import gradflow as gf
     >>> low, high = gf.analysis.proportion_interval(0, of=10)

@@ -133,6 +133,9 @@ def derived(function: Callable[..., np.ndarray], *inputs: Series) -> Series:
         function: of the values of all inputs, arrays of one shape, entry by entry.
         inputs: one or more; times that not all of them have are left out.
 
+    Returns:
+        The series of its values, certified if all inputs are.
+
     >>> import gradflow as gf
     >>> import numpy as np
     >>> times, errors = np.array([1.0, 2.0]), np.array([0.1, 0.2])
@@ -169,6 +172,9 @@ def _interpolation(x: np.ndarray, at: float) -> np.ndarray:
 def log_slope(series: Series) -> tuple[Order, float]:
     """The slope of log(value) against log(time) of a positive series, by least squares.
 
+    Args:
+        series: two samples or more, all at t > 0.
+
     Returns:
         The slope, with the interval of `fitted_order`, which says how straight the series is; and
         the largest error of the slope that the errors of the values make, to first order.
@@ -188,7 +194,14 @@ def log_slope(series: Series) -> tuple[Order, float]:
 
 
 def slope(series: Series) -> tuple[float, float]:
-    """The slope of the values against time by least squares, and the error that theirs make.
+    """The slope of the values against time, by least squares.
+
+    Args:
+        series: two samples or more.
+
+    Returns:
+        The slope, in units of the values over time; and the largest error of it that the errors of
+        the values make.
 
     >>> import gradflow as gf
     >>> import numpy as np

@@ -21,7 +21,10 @@ _STEPS = 30
 
 
 class StabilityWarning(UserWarning):
-    """A learning rate at which descent is unstable where it starts.
+    """A learning rate above 2 / sharpness, at which descent is unstable where it starts.
+
+    Only of steps that are the gradient's alone. Networks often train all the same, at the edge of
+    stability (Cohen, Kaur, Li, Kolter & Talwalkar, ICLR 2021).
 
     >>> import gradflow as gf
     >>> import optax

@@ -16,8 +16,11 @@ from .field import AbstractField
 class GradientState(NamedTuple):
     """The state of a flow that goes down a gradient.
 
-    `dissipated` is the integral of the squared speed so far. It costs one inner product beside
-    each gradient and makes the energy identity L(0) - L(t) = dissipated(t) a check on every run.
+    Attributes:
+        params: the trained arrays, in the structure of `Problem.params`.
+        dissipated: the integral of the squared speed so far, shape ``()``. It costs one inner
+            product beside each gradient and makes the energy identity L(0) - L(t) = dissipated(t)
+            a check on every run.
 
     >>> import gradflow as gf
     >>> gf.fields.GradientState(params=2.0, dissipated=0.0).params
@@ -30,6 +33,9 @@ class GradientState(NamedTuple):
 
 class GradientFlow(AbstractField):
     """d params/dt = -grad L(params).
+
+    Attributes:
+        problem: the problem's functions.
 
     >>> import gradflow as gf
     >>> import optax

@@ -13,7 +13,7 @@ from .momentum import Momentum, MomentumFlow
 
 
 class HeavyBall(FieldSpec):
-    """The heavy ball's equation, by its learning rate and momentum.
+    """The heavy ball's equation (Polyak 1964), by its learning rate and momentum.
 
     eta (1 + mu) / 2 params'' + (1 - mu) params' = -grad L(params),
     which ``optax.sgd(eta, momentum=mu)`` follows: see `gradflow.fields.momentum`.

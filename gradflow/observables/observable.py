@@ -165,6 +165,11 @@ class Observable:
 class Event:
     """A scalar function of a `Snapshot` whose zero crossings are located along a run.
 
+    Attributes:
+        name: the key of its crossings in `Trajectory.crossings`, rows ``(time, +1 or -1)``.
+        function: from a `Snapshot` to a real scalar, shape ``()``. Two events with the same
+            function are the same to the compiler.
+
     >>> import gradflow as gf
     >>> import optax
     >>> half = gf.Event("half", lambda snapshot: snapshot.params - 0.5)

@@ -32,7 +32,7 @@ def figures(record: Trajectory, axes: Mapping[str, str]) -> tuple[Figure, ...]:
 
     Args:
         record: that of `scaling_study`.
-        axes: what to write along the axis of each size.
+        axes: what to write along the axis of each size, by its name: ``task.sizes``.
 
     >>> import gradflow as gf
     >>> import optax

@@ -71,6 +71,9 @@ HEADING = ("measure", "against", "system", "exponent, 95 % interval", "largest",
 def fits(record: Trajectory) -> tuple[Fit, ...]:
     """All power laws of a study, by measure, size and system; those of nothing are left out.
 
+    Args:
+        record: that of a `Study`.
+
     >>> import gradflow as gf
     >>> import optax
     >>> class Bowl(gf.tasks.Task):

@@ -92,6 +92,13 @@ def automatic(rtol: float, measured: Callable) -> tuple[Choice, Choice]:
     stiff. The thresholds are measured, on the co-occurrence transformer and on digits: see
     ``python -m benchmarks.tolerance``.
 
+    Args:
+        rtol: the tolerance of the run.
+        measured: selects the part of the state whose error counts.
+
+    Returns:
+        The explicit and the stabilised choice, each with the rule for leaving it.
+
     >>> import gradflow as gf
     >>> [choice.name for choice in gf.solvers.automatic(1e-6, measured=lambda state: state)]
     ['tsit5', 'rkc2']
@@ -119,6 +126,9 @@ def build(
             matrix-free ones look at what is measured.
         rtol: the tolerance of the run.
         measured: selects the part of the state whose error counts.
+
+    Returns:
+        One choice, or the two of `automatic`.
 
     Raises:
         ValueError: there is no such name, or the solver has no error estimate to adapt to.

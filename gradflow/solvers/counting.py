@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 
 class Counter:
-    """Gradient evaluations seen by the host so far.
+    """Gradient evaluations seen by the host so far, from any thread.
 
     >>> import gradflow as gf
     >>> counter = gf.solvers.Counter()
@@ -41,6 +41,10 @@ class CountedField(eqx.Module):
     An evaluation counts as one. A Jacobian-vector product, which is a Hessian-vector product of
     the loss, counts as two: as a forward derivative is taken of the field, that is one beside the
     evaluation itself and two where only the product is evaluated, as in a linearisation.
+
+    Attributes:
+        field: ``(t, state, data)`` to the time derivative of the state.
+        counter: told of each evaluation, while the compiled program runs.
 
     >>> import gradflow as gf
     >>> import jax.numpy as jnp

@@ -20,6 +20,9 @@ class VectorChord(optx.AbstractRootFinder):
     single entries of it pass through zero: neither an absolute tolerance nor a relative one for
     each entry, as VeryChord has them, holds along the run.
 
+    Args:
+        rtol: what the norm of the last change may be, relative to that of the slope.
+
     >>> import diffrax
     >>> import gradflow as gf
     >>> solver = diffrax.Kvaerno3(root_finder=gf.solvers.VectorChord(rtol=1e-6))

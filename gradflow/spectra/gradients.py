@@ -63,6 +63,9 @@ def block_norms(problem: Problem, *, save: SaveTimes | None = None) -> Observabl
         problem: what is solved; its parameters name the labels of the axis ``block``.
         save: when to record them, if not whenever the run records: they cost no gradient.
 
+    Returns:
+        The observable; its values are of shape ``(blocks,)``.
+
     >>> import gradflow as gf
     >>> import jax.numpy as jnp
     >>> params = {"v": jnp.ones(2), "w": jnp.ones((2, 3))}

@@ -130,6 +130,9 @@ def tally(claims: Mapping[int, Sequence[Claim]]) -> tuple[Tally, ...]:
     Args:
         claims: those of every run, in one order, by its seed.
 
+    Returns:
+        A `Tally` for each claim, in that order.
+
     >>> import gradflow as gf
     >>> claim = gf.tasks.Claim("the loss falls", "Thm 1", "slope", -1.0, held=True, share=1.0)
     >>> tallied = gf.tasks.tally({0: [claim], 1: [claim._replace(held=False)]})
