@@ -97,7 +97,7 @@ def test_a_page_stands_alone_and_is_well_formed(state, pages, read):
         ("sizes", "1 failed ; the others are kept"),
         ("failed", f"Failed at t = 4 : {gf.RESULTS['step_underflow']}; what was computed is kept"),
         ("interrupted", "Interrupted at t = 4 ; what was computed is kept"),
-        ("killed", "Unfinished : it was killed before anything was computed, or is still going on"),
+        ("killed", "Unfinished : nothing was kept; it was killed, was ended by an error"),
         ("killed at once", "It has no config.yaml: it was killed before that was written."),
         ("killed at the end", "Unfinished : reached t1 at t = 4, but not all of its files are"),
         ("outdated", "No figures, for its config.yaml cannot be used any more"),

@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 # What the keys of a summary are called where their own words are not enough.
 _NAMES = {
@@ -36,15 +38,18 @@ def number(value: float | None, digits: int = 4) -> str:
     """A number to so many significant digits, whole ones in full; a dash for none.
 
     >>> from gradflow.report.numbers import number
-    >>> number(1160), number(4.684e-10), number(-0.25), number(None)
-    ('1,160', '4.684\\xa0×\\xa010⁻¹⁰', '−0.25', '–')
+    >>> number(3e4), number(4.684e-10), number(-0.25), number(None)
+    ('30,000', '4.684\\xa0×\\xa010⁻¹⁰', '−0.25', '–')
     """
-    if value is None or value != value:
+    if value is None or not np.isfinite(value):
         return "–"
     if isinstance(value, int):
         return f"{value:,}".replace("-", "−")
-    digits_of, _, power = f"{value:.{digits}g}".partition("e")
-    written = digits_of.replace("-", "−")
+    rounded = f"{value:.{digits}g}"
+    if value == float(rounded) == round(value) and abs(value) < 1e6:
+        return number(round(value))
+    rounded, _, power = rounded.partition("e")
+    written = rounded.replace("-", "−")
     return written + (_power(power) if power else "")
 
 

@@ -46,6 +46,7 @@ def headline(run: Run) -> Element | None:
         "Headline numbers",
         definitions(large, "large"),
         tag("div", *parts, class_="parts") if parts else None,
+        _legs(run),
     )
 
 
@@ -71,21 +72,22 @@ def _worded(of: str, part: Any) -> dict[str, Content]:
     }
 
 
-def settings(problem: Mapping[str, Any]) -> Element | None:
-    """What the problem was told."""
-    terms = {name(key): said(value) for key, value in problem.items()}
-    return section("Problem", definitions(terms, "settings"))
-
-
-def legs(flow: Trajectory) -> Element | None:
+def _legs(run: Run) -> Element | None:
     """Which solver ran when, where there was more than one."""
-    found = flow.stats.get("legs", ())
+    flow = run.trajectories.get("flow")
+    found = flow.stats.get("legs", ()) if flow is not None else ()
     if len(found) < 2:
         return None
     heading = ("solver", "from", "to", "steps", "refused", "gradients")
     keys = ("from", "to", "accepted", "rejected", "gradient_evaluations")
     rows = [(leg["solver"], *(number(leg[key]) for key in keys)) for leg in found]
     return table("Legs: which solver ran from when to when", heading, rows, numeric=5)
+
+
+def settings(problem: Mapping[str, Any]) -> Element | None:
+    """What the problem was told."""
+    terms = {name(key): said(value) for key, value in problem.items()}
+    return section("Problem", definitions(terms, "settings"))
 
 
 def descents(run: Run) -> Element | None:
