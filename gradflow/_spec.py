@@ -27,8 +27,8 @@ class Spec(BaseModel):
         reference = handler(core_schema)
         schema = handler.resolve_ref_schema(reference)
         for base in reversed(cls.__mro__):
-            text, _, _ = inspect.cleandoc(base.__doc__ or "").partition("\n\n>>> ")
-            summary, _, attributes = text.partition("\n\nAttributes:\n")
+            prose, _, _ = inspect.cleandoc(base.__doc__ or "").partition("\n\n>>> ")
+            summary, _, attributes = prose.partition("\n\nAttributes:\n")
             for name, text in re.findall(r"^    (\w+): (.*(?:\n {5,}.*)*)", attributes, re.M):
                 if name in schema.get("properties", {}):
                     schema["properties"][name]["description"] = " ".join(text.split())
