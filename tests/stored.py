@@ -70,6 +70,7 @@ def summary(run: Trajectory) -> dict:
         "flow": {"t1": run.final_time, "loss": 1.0, **numbers, "result": run.result},
         "phases": {"T_half": 0.5, "T1": None},
         "invariants": {"energy_identity": 4.7e-10},
+        "critical_point": {"type": "saddle", "index": 1, "reason": ""},
         "later": {"lowest_point": {"index": 2, "bends": [0.5, -1.5e-7]}, "found": True},
     }
 

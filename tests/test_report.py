@@ -111,7 +111,8 @@ def test_the_headline_numbers_and_whatever_else_a_summary_has(read):
     seen = read["whole"].seen()
     for told in (
         "end time 4", "loss at the end 1", "gradient evaluations 2,468", "estimated error 3 × 10⁻⁵",
-        "T½ 0.5", "T₁ not reached", "residual of the energy identity 4.7 × 10⁻¹⁰",
+        "T½ 0.5", "T₁ not reached", "critical point saddle", "index 1",
+        "residual of the energy identity 4.7 × 10⁻¹⁰",
         "lowest point index 2; bends 0.5, −1.5 × 10⁻⁷", "found yes", "steps accepted 14",
         "rkc2 2 4 7 1 1,234",
     ):  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 from .. import storage
 from ..config import Config
@@ -17,6 +18,8 @@ _WHAT = {
     storage.CLAIMS: "the claims",
     storage.FLOW: "everything recorded along the flow (netCDF-4)",
     storage.FINAL: "the parameters at its end (NumPy)",
+    storage.CRITICAL_POINT: "the critical point that the flow goes to (NumPy)",
+    storage.EIGENVALUES: "what is known of its Hessian (NumPy)",
     storage.COMPARISON: "the descents held against the flow (netCDF-4)",
     storage.SCALING: "what was measured at every size (netCDF-4)",
     storage.SOURCE: "the problem",
@@ -31,8 +34,8 @@ def reproduction(run: storage.Run, config: Config | None) -> Element | None:
     terms = {
         "command": tag("code", manifest["command"]) if manifest.get("command") else None,
         "commit": tag("code", manifest["commit"]) if manifest.get("commit") else None,
-        "began": manifest.get("began"),
-        "ended": manifest.get("ended", "it has not"),
+        "began": _moment(manifest.get("began", "–")),
+        "ended": _moment(manifest.get("ended", "it has not")),
         "machine": manifest.get("machine"),
         "device": " ".join(dict.fromkeys(device.values())) or None,
         "versions": ", ".join(f"{name} {which}" for name, which in manifest["versions"].items()),
@@ -62,6 +65,10 @@ def reproduction(run: storage.Run, config: Config | None) -> Element | None:
         table("Files of the run", ("file", "what it is", "size"), _files(run), numeric=1),
     ]
     return section("How to reproduce it", *parts)
+
+
+def _moment(iso: str) -> str:
+    return re.sub(r"(?<=\d)T(?=\d)", " ", iso).replace("+00:00", " UTC")
 
 
 def _files(run: storage.Run) -> list[tuple[Content, str, str]]:

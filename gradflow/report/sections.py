@@ -34,6 +34,8 @@ def headline(run: Run) -> Element | None:
         if key in flow
     }
     large |= {name(key): _time(at) for key, at in summary.get("phases", {}).items()}
+    if "critical_point" in summary:
+        large["critical point"] = summary["critical_point"].get("type")
     flow.pop("result", None)
     others = {key: part for key, part in summary.items() if key not in _OWN}
     others = {"flow": flow, **others}
@@ -69,6 +71,7 @@ def _worded(of: str, part: Any) -> dict[str, Content]:
     return {
         (reached if key.startswith("T") else "") + name(key): said(value)
         for key, value in part.items()
+        if value != ""
     }
 
 
