@@ -44,6 +44,14 @@ class Ensemble:
         wall_seconds: what all took together, compilation included.
         compile_seconds: of that, what compilation took while all waited.
         cancelled: whether it was cut short, be it between two seeds.
+
+    >>> import gradflow as gf
+    >>> import optax
+    >>> def build(seed):
+    ...     return gf.Problem(optax.l2_loss, 1.0 + seed, 0.0)
+    >>> ensemble = gf.solve_ensemble(build, seeds=2, t1=2.0, save=gf.Linear(count=5))
+    >>> list(ensemble.members), ensemble.failures, round(float(ensemble.members[1].final_params), 3)
+    ([0, 1], {}, 0.271)
     """
 
     members: dict[int, Trajectory]
@@ -145,6 +153,14 @@ def solve_ensemble(
 
     Warns:
         UserWarning: ``"auto"`` went back to threads, since one program for all had failed.
+
+    >>> import gradflow as gf
+    >>> import optax
+    >>> def build(seed):
+    ...     return gf.Problem(optax.l2_loss, 1.0 + seed, 0.0)
+    >>> ensemble = gf.solve_ensemble(build, seeds=2, t1=2.0, save=gf.Linear(count=5))
+    >>> ensemble["loss"][0], ensemble["loss"].shape  # (1 + seed)^2 / 2
+    (array([0.5, 2. ]), (5, 2))
     """
     if not callable(build):
         raise TypeError(

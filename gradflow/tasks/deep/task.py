@@ -31,6 +31,12 @@ class Deep(Sentences):
     Attributes:
         layers: layers of attention, each of which reads the one before.
         heads: heads H of every layer, with m/H rows of each matrix; a divisor of the width.
+
+    >>> import gradflow as gf
+    >>> import jax
+    >>> task = gf.tasks.Deep(samples=6, length=3, vocabulary=16, width=4, neurons=8, heads=2)
+    >>> task.build(jax.random.key(0)).size  # m_1 m + 3 m d + 3 m^2 weights
+    272
     """
 
     sizes: ClassVar = {}  # the orders are those of one layer
