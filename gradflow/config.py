@@ -145,11 +145,11 @@ class Config(Spec):
             )
 
     def _polish_faults(self) -> Iterator[tuple[tuple[str, ...], str]]:
-        if self.seeds > 1 or self.scaling is not None:
-            many = "a scaling study" if self.scaling is not None else f"{self.seeds} seeds"
-            told = f"one flow is polished, and there is {many}" if self.scaling else ""
-            told = told or f"one flow is polished, and there are {many}"
-            yield ("polish",), f"{told}; allowed: false"
+        if self.scaling is not None:
+            yield ("polish",), "one flow is polished, and there is a scaling study; allowed: false"
+        elif self.seeds > 1:
+            many = f"there are {self.seeds} seeds"
+            yield ("polish",), f"one flow is polished, and {many}; allowed: false, or seeds: 1"
         if self.flow.field != GRADIENT:
             yield (
                 ("polish",),

@@ -79,6 +79,15 @@ def test_a_quadratic(bowl, method):
     assert point.rate == pytest.approx(1, rel=1e-6)
 
 
+def test_a_flow_that_is_too_slow_to_be_followed():
+    slow = Bowl([1e-7, 1.0, 1e4])
+    point = gf.polish(slow.problem)
+    assert (point.type, point.heading_there) == ("minimum", None)
+    np.testing.assert_allclose(point.eigenvalues, [1e4, 1, 1e-7], rtol=1e-5)
+    left = abs(slow.basis.T[0] @ (slow.start - slow.minimum))
+    assert point.t_infinity == pytest.approx(np.log(1e-7 * left / TARGET) / 1e-7, rel=1e-4)
+
+
 @pytest.mark.parametrize("method", FREE)
 def test_rosenbrocks_valley(method):
     problem = gf.Problem(rosenbrock, (jnp.asarray(-1.2), jnp.asarray(1.0)))
@@ -248,7 +257,8 @@ def test_the_command(tmp_path):
     done = gradflow("solve", tmp_path / "own.yaml", "--output", tmp_path / "run")
     assert done.code == 0
     assert "polished: minimum, loss " in done.err
-    assert "polished: the flow was heading there, its gradient decaying at the rate 2; " in done.err
+    assert "polished: the flow was heading there\n" in done.err
+    assert "polished: its gradient decays at the rate 2 in the end; t_infinity = " in done.err
     found = json.loads((tmp_path / "run/summary.json").read_text())["critical_point"]
     assert (found["type"], found["index"], found["flat"]) == ("minimum", 0, 0)
     assert (found["heading_there"], found["method"]) == (True, "newton")

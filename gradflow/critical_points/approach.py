@@ -24,10 +24,12 @@ _STEPS = 60  # of Lanczos' method, where the Hessian was not formed
 _AGREEMENT = 0.2  # of the offset, and of the late gradient, by which the flow may be non-linear
 _NEARER = 0.5  # of the distance, after which the flow counts as heading there
 _AIM = 0.1  # and the share of it that is aimed at
-# The flow goes on for a time, then for four times that, and so on, so often.
-_LEGS, _LONGER = 7, 4.0
+# The flow goes on for a time, then for twice that, and so on, so often.
+_LEGS, _LONGER = 14, 2.0
 _ROWS = Evenly()  # as many as of any run, for which the flow is compiled already
 _RTOL, _MAX_STEPS = 1e-3, 500
+_RESOLVED = 20 * _RTOL  # of the distance, where the flow's own error says little of the offset
+_STIFFEST = 1e9  # sharpness times time that the flow is followed for: its root is what it costs
 _ELSEWHERE = 0.1  # of the distance of another minimum from the point, that of the flow from it
 
 
@@ -107,15 +109,16 @@ class Approach:
         self._landscape, self._linear, self._x = landscape, linear, x
         self._curvature, self._spec, self._cancelled = curvature, spec, cancelled
         self._passed: list[tuple[float, Modes]] = []
+        self._resolved = True  # whether the last of these is far enough for the flow's tolerance
         self.evaluations = 0
 
     def heading(self, start: Float[Array, " n"], here: Look) -> bool | None:
         """Whether the flow from `start` goes to the point: it is followed until that shows.
 
         The first leg is as long as its modes near the point need for a tenth of the distance, or
-        four times what the speed at `start` would need for all of it. Yes, once the distance has
+        as the speed at `start` would need for all of it. Yes, once the distance has
         halved; no, once another minimum lies so much nearer to the flow that it has a tenth of
-        the way to it that the point has.
+        the way to it that the point has; ``None`` where following it costs too much.
         """
         whole = self._distance(start)
         if whole == 0 or float(here.norm) == 0:
@@ -123,8 +126,11 @@ class Approach:
         modes, time, at = self._modes(start, here), 0.0, start
         self._passed = [(0.0, modes)]
         linear = modes.when(modes.offsets, _AIM, 0.0) or 0.0
-        leg = max(linear, 4 * whole / float(here.norm))
+        leg = max(linear, whole / float(here.norm))
+        sharpest = float(np.max(np.abs(self._curvature.eigenvalues)))
         for _ in range(_LEGS):
+            if sharpest * leg > _STIFFEST:
+                return None
             flow = solve(
                 eqx.tree_at(lambda p: p.params, self._problem, self._landscape.unravel(at)),
                 t1=leg, rtol=_RTOL, save=_ROWS, max_steps=_MAX_STEPS,
@@ -138,6 +144,7 @@ class Approach:
             if self._distance(at) <= _NEARER * whole:
                 self._passed.append((time, self._modes(at, look(self._landscape, at))))
                 self.evaluations += 1
+                self._resolved = self._distance(at) >= _RESOLVED * whole
                 return True
             if self._elsewhere(at):
                 return False
@@ -148,11 +155,13 @@ class Approach:
 
         Found from the offset, as if the flow were linear, and from the gradient, as if it were:
         ``None`` where the two do not agree, neither at the start nor where the flow was followed
-        to; and where what the gradient has along flat directions falls less than the offset does.
-        Along a manifold of minima it falls as the offset's square, at a minimum of higher order
-        by a power of time.
+        to; and where what the gradient has along flat directions falls less than the offset does,
+        or was not seen to fall. Along a manifold of minima it falls as the offset's square, at a
+        minimum of higher order by a power of time.
         """
         goal = self._spec.gradient_norm
+        if len(self._passed) == 1 and self._passed[0][1].flat > goal:
+            return None
         if len(self._passed) > 1 and len(self._passed[0][1].rates):
             (_, first), (_, last) = self._passed
             fallen = np.linalg.norm(last.offsets) / np.linalg.norm(first.offsets)
@@ -162,7 +171,7 @@ class Approach:
             first = modes.when(modes.rates * modes.offsets, 0.0, goal)
             second = modes.when(modes.gradients, 0.0, goal)
             # What is there at once may have been so for long, but at the start.
-            late = passed > 0 and first == 0
+            late = passed > 0 and (first == 0 or not self._resolved)
             if first is None or second is None or late or not modes.linear:
                 continue
             rate = modes.rate(first)

@@ -43,7 +43,7 @@ class CriticalPoint:
         relative_distance: `distance` over how far the flow had come until then; ``None`` where
             that is nothing.
         heading_there: whether the flow goes to it from where the search began: see
-            `gradflow.polish`. ``None`` where that could not be told.
+            `gradflow.polish`. ``None`` where that could not be told, or not within reason.
         rate: at which the flow's gradient decays at last, the curvature of the slowest direction
             that is excited; ``None`` as `t_infinity` is.
         t_infinity: when the norm of the flow's gradient falls to what was asked for; ``None``
@@ -126,16 +126,15 @@ class CriticalPoint:
         if self.reason:
             said.append(f"polished: {REASONS[self.reason]}")
         if self.heading_there is not None:
+            elsewhere = "NOT heading there, but to somewhere else"
             said.append(
-                "polished: the flow was heading there"
-                if self.heading_there
-                else "polished: the flow was NOT heading there, but to somewhere else"
+                f"polished: the flow was {'heading there' if self.heading_there else elsewhere}"
             )
-            if self.t_infinity is not None:
-                said[-1] += (
-                    f", its gradient decaying at the rate {self.rate:.3g}; t_infinity = "
-                    f"{self.t_infinity:.6g}"
-                )
+        if self.t_infinity is not None:
+            said.append(
+                f"polished: its gradient decays at the rate {self.rate:.3g} in the end; "
+                f"t_infinity = {self.t_infinity:.6g}"
+            )
         return said
 
     def __repr__(self) -> str:

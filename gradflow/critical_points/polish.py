@@ -58,14 +58,18 @@ def polish(
         cancelled: called now and then; the search ends when it returns true.
 
     Returns:
-        The point and its type, by the eigenvalues of the Hessian. Whether the flow was heading
-        there is found by following it on, from `start` until its distance from the point has
-        halved. Where the point is a minimum and the flow at `start` is already that of its
-        quadratic approximation, to a fifth of the gradient, `t_infinity` is the time at which
-        that one's gradient is down to `gradient_norm`; near a manifold of minima likewise.
+        The point and its type, by the eigenvalues of the Hessian.
 
-        Where |grad L| cannot be brought to `gradient_norm`, because rounding does not allow it,
-        the point is one all the same if a step of Newton's method would not move it.
+        Whether the flow was heading there is found by following it on, from `start` until its
+        distance from the point has halved; unless it is so slow, beside its sharpness, that this
+        would take some 100,000 gradients.
+
+        Where the point is a minimum, or on a manifold of minima, and the flow near it is already
+        that of the quadratic approximation, to a fifth, `t_infinity` is the time at which the
+        gradient of that one is down to `gradient_norm`.
+
+        Where rounding does not allow |grad L| to be as small as `gradient_norm`, the point is a
+        critical one all the same if a step of Newton's method would not move it.
 
     Raises:
         TypeError: the problem is a vector field.
@@ -146,7 +150,7 @@ def _polished(
     if type_ == curved.type:
         approach = Approach(problem, landscape, linear, x, curved, spec, cancelled)
         goes = approach.heading(x0, at_start)
-        when = approach.t_infinity() if goes and curved.index == 0 else None
+        when = approach.t_infinity() if goes is not False and curved.index == 0 else None
         spent += approach.evaluations
     return CriticalPoint(
         params=problem.model(unravel(x)),
