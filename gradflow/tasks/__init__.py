@@ -11,9 +11,15 @@ from .claims import tally as tally
 from .cooccurrence import Cooccurrence as Cooccurrence
 from .coupled import Coupled as Coupled
 from .deep import Deep as Deep
+from .deep_linear import DeepLinear as DeepLinear
 from .digits import Digits as Digits
+from .matrix_factorisation import MatrixFactorisation as MatrixFactorisation
 from .measure import Measure as Measure
+from .separable import Separable as Separable
 from .task import Task as Task
 
-KINDS = (Cooccurrence, Coupled, Deep, Digits)
-TaskSpec = Annotated[Cooccurrence | Coupled | Deep | Digits, Field(discriminator="kind")]
+KINDS = (Cooccurrence, Coupled, Deep, Digits, DeepLinear, MatrixFactorisation, Separable)
+TaskSpec = Annotated[
+    Cooccurrence | Coupled | Deep | Digits | DeepLinear | MatrixFactorisation | Separable,
+    Field(discriminator="kind"),
+]
