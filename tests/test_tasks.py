@@ -13,6 +13,11 @@ TASKS = (
     gf.tasks.Coupled(**SENTENCES, start="statistics", initialisation="theory"),
     gf.tasks.Deep(**SENTENCES, layers=2, heads=2),
     gf.tasks.Digits(samples=100),
+    gf.tasks.DeepLinear(),
+    gf.tasks.MatrixFactorisation(),
+    gf.tasks.Separable(),
+    gf.tasks.TeacherStudent(samples=5, test_samples=5),
+    gf.tasks.Committee(),
 )
 
 

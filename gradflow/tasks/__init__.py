@@ -8,6 +8,7 @@ from .claims import Claim as Claim
 from .claims import Tally as Tally
 from .claims import tabulated as tabulated
 from .claims import tally as tally
+from .committee import Committee as Committee
 from .cooccurrence import Cooccurrence as Cooccurrence
 from .coupled import Coupled as Coupled
 from .deep import Deep as Deep
@@ -17,9 +18,28 @@ from .matrix_factorisation import MatrixFactorisation as MatrixFactorisation
 from .measure import Measure as Measure
 from .separable import Separable as Separable
 from .task import Task as Task
+from .teacher_student import TeacherStudent as TeacherStudent
 
-KINDS = (Cooccurrence, Coupled, Deep, Digits, DeepLinear, MatrixFactorisation, Separable)
+KINDS = (
+    Cooccurrence,
+    Coupled,
+    Deep,
+    Digits,
+    DeepLinear,
+    MatrixFactorisation,
+    Separable,
+    TeacherStudent,
+    Committee,
+)
 TaskSpec = Annotated[
-    Cooccurrence | Coupled | Deep | Digits | DeepLinear | MatrixFactorisation | Separable,
+    Cooccurrence
+    | Coupled
+    | Deep
+    | Digits
+    | DeepLinear
+    | MatrixFactorisation
+    | Separable
+    | TeacherStudent
+    | Committee,
     Field(discriminator="kind"),
 ]

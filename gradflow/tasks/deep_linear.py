@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import reduce
 from itertools import pairwise
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -97,7 +97,7 @@ def mode_strengths(s: ArrayLike, u0: float, depth: int, times: ArrayLike) -> np.
             return strength
         rounding = 4 * np.finfo(float).eps
         x = brentq(lambda x: _elapsed(x, depth) - goal, x0, almost, xtol=1e-300, rtol=rounding)
-        return strength * x**depth
+        return strength * cast(float, x) ** depth
 
     return np.array([[one(strength, t) for strength in np.asarray(s, float)] for t in times])
 

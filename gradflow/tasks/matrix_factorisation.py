@@ -197,12 +197,12 @@ class MatrixFactorisation(Task):
         """The problem for one draw of U and V from `key`, and of M from `data_key`."""
         data_rng, rng = sources(key, data_key)
         left, right = (orthonormal(data_rng, self.size, len(self.strengths)) for _ in range(2))
-        data = Data((left * np.array(self.strengths)) @ right.T, left, right)
+        matrix = (left * np.array(self.strengths)) @ right.T
         start = self.initial_scale * rng.normal(size=(2, self.size, self.width))
         return Problem(
             loss,
             Factors(*map(jax.device_put, start)),
-            Data(*map(jax.device_put, data)),
+            Data(*map(jax.device_put, (matrix, left, right))),
             observables=self.observables,
             events=self.events,
         )
@@ -264,10 +264,10 @@ class MatrixFactorisation(Task):
     def _at_plateaus(self, trajectory: Trajectory) -> np.ndarray:
         """Of plateaus 1, 2 and so on but the last the time at which the flow is slowest."""
         learnt = self.modes.times(trajectory)
-        slope = recorded(trajectory, "grad_norm")
+        speed = recorded(trajectory, "grad_norm")
         slowest = []
         for k, (start, end) in enumerate(pairwise(learnt), 1):
-            between = slope.within(start, end)
+            between = speed.within(start, end)
             if len(between.times) < 5:
                 raise UnansweredError(f"too few save times between T{k} and T{k + 1}")
             slowest.append(between.times[np.argmin(between.values)])

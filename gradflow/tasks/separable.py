@@ -263,13 +263,9 @@ class Separable(Task):
         vectors, shares = signed[support], multipliers[support]  # independent, as `nnls` has them
         relaxation = np.linalg.svd(np.sqrt(shares)[:, None] * vectors, compute_uv=False)[-1] ** 2
         inverse = np.linalg.pinv(vectors)
-        data = Data(
-            signed,
-            weight,
-            offset=inverse @ -np.log(self.samples * shares),
-            span=inverse @ vectors,
-            rate=np.array(min(1.0, others - 1, relaxation)),
-        )
+        offset = inverse @ -np.log(self.samples * shares)
+        rate = np.array(min(1.0, others - 1, relaxation))
+        data = (signed, weight, offset, inverse @ vectors, rate)
         return Problem(
             params=jax.device_put(rng.normal(size=self.dimension)),
             data=Data(*map(jax.device_put, data)),
