@@ -26,6 +26,11 @@ class Special:
     Attributes:
         name, source, quantity: as `Claim` has them.
         measure: fills in the rest, from what is known of the run.
+
+    >>> from gradflow.tasks.checking import Special
+    >>> late = Special("it ends late", "Thm 1", "end", lambda e, claim: claim._replace(held=e > 9))
+    >>> late(10.0).cells()[:3]
+    ('it ends late', 'Thm 1', 'yes')
     """
 
     name: str
@@ -74,6 +79,15 @@ def bounded(
 
     Raises:
         UnansweredError: the series is empty.
+
+    >>> import numpy as np
+    >>> from gradflow.analysis import Series
+    >>> from gradflow.tasks import Claim
+    >>> from gradflow.tasks.checking import bounded
+    >>> series = Series.of(np.array([1.0, 10.0, 100.0]), np.array([1.0, 3.0, 5.0]), None)
+    >>> claim = bounded(Claim("x < 4", "Thm 1", "worst"), series, high=4.0)
+    >>> claim.held, claim.value, claim.share
+    (False, 5.0, 0.75)
     """
     if not len(series.times):
         raise UnansweredError("nothing was recorded at these times")

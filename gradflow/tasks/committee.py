@@ -18,6 +18,7 @@ Saad & Solla, "Exact solution for on-line learning in multilayer neural networks
 
 from __future__ import annotations
 
+import math
 from itertools import product
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
@@ -66,9 +67,9 @@ class Saddle(NamedTuple):
         k = float(units)
         return cls(
             1 / (2 * k - 1),
-            1 / np.sqrt(k * (2 * k - 1)),
-            k / np.pi * (np.pi / 6 - k * np.arcsin(1 / (2 * k))),
-            2 * k / (np.pi * np.sqrt(2 * k - 1) * (2 * k + 1) ** 1.5),
+            1 / math.sqrt(k * (2 * k - 1)),
+            k / math.pi * (math.pi / 6 - k * math.asin(1 / (2 * k))),
+            2 * k / (math.pi * math.sqrt(2 * k - 1) * (2 * k + 1) ** 1.5),
         )
 
 

