@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .observables import Observable as Observable
     from .observables import Part as Part
     from .observables import Snapshot as Snapshot
+    from .observables import observable as observable
     from .problem import Problem as Problem
     from .progress import Progress as Progress
     from .save_times import Explicit as Explicit
@@ -62,6 +63,7 @@ _HOMES = {
     "Observable": "observables",
     "Part": "observables",
     "Snapshot": "observables",
+    "observable": "observables",
     "Study": "scaling",
     "scaling_study": "scaling",
     "Spectrum": "spectra",

@@ -9,7 +9,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -78,15 +78,20 @@ def solve(
     _prepare(loaded)
 
     from . import experiment
-    from ._console import Display
     from .config import Fault, fault
     from .flow import FAILURES, RESULTS
+    from .progress import Display
     from .scaling import Study
     from .storage import StorageError
     from .tasks import tabulated
 
     try:
-        with _Interrupt() as interrupted, Display(quiet) as display, _warnings_as_lines():
+        with (
+            _Interrupt() as interrupted,
+            Display(quiet) as display,
+            _warnings_as_lines(),
+            _users_code(config, overrides),
+        ):
             act = experiment.run if loaded.scaling is None else experiment.scale
             outcome = act(
                 loaded,
@@ -100,8 +105,6 @@ def solve(
         if output:
             _fail(str(Fault("--output", 1, 1, "", str(error))))
         _fail(str(fault(config, overrides, "output", str(error))))
-    except experiment.UnfitError as error:
-        _fail(str(fault(config, overrides, error.key, str(error))))
     click.echo(str(directory))
     if isinstance(outcome, Study):
         _end_study(outcome, interrupted(), quiet)
@@ -110,7 +113,9 @@ def solve(
     if ensemble is not None:
         for line in ensemble.findings:
             _say(line)
-    elif trajectory.result in FAILURES:
+    for note in outcome.notes:
+        _say(note)
+    if ensemble is None and trajectory.result in FAILURES:
         _fail(
             f"failed at t = {trajectory.final_time:.6g}: {RESULTS[trajectory.result]}; "
             "what was computed is kept",
@@ -171,10 +176,21 @@ def plot(run: Path) -> None:
 @_CONFIG
 @_OVERRIDES
 def validate(config: Path, overrides: tuple[str, ...]) -> None:
-    """Check CONFIG; print it with every default written out."""
-    from .config import dump
+    """Check CONFIG; print it with every default written out.
 
-    click.echo(dump(_load(config, overrides)), nl=False)
+    A problem of your own is built too, to see whether it can be.
+    """
+    from .config import dump
+    from .tasks import Python
+
+    loaded = _load(config, overrides)
+    if isinstance(loaded.problem, Python):
+        _prepare(loaded)
+        from . import experiment
+
+        with _users_code(config, overrides):
+            experiment.prepare(loaded)
+    click.echo(dump(loaded), nl=False)
 
 
 @main.command()
@@ -220,7 +236,8 @@ def _prepare(config: Config) -> None:
 
 def _headline(config: Config, trajectory: Trajectory) -> str:
     from .analysis import Band
-    from .experiment import final_loss, phases
+    from .experiment import final_loss
+    from .report import phases
 
     stats = trajectory.stats
     said = [f"t = {trajectory.final_time:.6g}"]
@@ -238,6 +255,25 @@ def _headline(config: Config, trajectory: Trajectory) -> str:
             said.append(f"{name} not reached" if when is None else f"{name} = {when:.4g}")
     said.append(f"{stats['wall_seconds']:.2f} s after {stats['compile_seconds']:.2f} s compiling")
     return ", ".join(said)
+
+
+@contextmanager
+def _users_code(config: Path, overrides: tuple[str, ...]) -> Iterator[None]:
+    """Tells what does not suit the user's problem, and what is wrong in it, as that.
+
+    What the user's code prints goes where everything else does that is no result.
+    """
+    from ._blame import UsersError
+    from .config import fault
+    from .experiment import UnfitError
+
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    except UnfitError as error:
+        _fail(str(fault(config, overrides, error.key, str(error))))
+    except UsersError as error:
+        _fail(str(error))
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from os import PathLike
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
@@ -16,7 +17,8 @@ from .comparison import Descents
 from .flow import FlowSpec, check_tolerance
 from .observables import COMMON
 from .scaling import Scaling
-from .tasks import TaskSpec
+from .tasks import Python, TaskSpec
+from .tasks.python import FOLDER
 
 __all__ = ["Config", "ConfigError", "Fault", "dump", "load", "parse", "schema"]
 
@@ -99,8 +101,10 @@ class Config(Spec):
                 )
         names = [observable.name for observable in (*COMMON, *self.problem.observables)]
         names += self.flow.spectrum.names if self.flow.spectrum is not None else ()
+        # What a user's own problem records is known once it is built.
+        known = not isinstance(self.problem, Python)
         for name in self.flow.save_each:
-            if name not in names:
+            if known and name not in names:
                 message = f"no observable {quote(name)}; {nearest(name, names)}allowed: "
                 faults.append((("flow", "save_each", name), message + ", ".join(names)))
         if faults:
@@ -148,7 +152,8 @@ def parse(model: type[Model], path: str | PathLike[str], overrides: Sequence[str
         raise ConfigError(faults)
     try:
         # As JSON, a list may fill a tuple; in Python's own types pydantic's strict mode objects.
-        instance = model.model_validate_json(json.dumps(root.plain()))
+        content, folder = json.dumps(root.plain()), Path(path).absolute().parent
+        instance = model.model_validate_json(content, context={FOLDER: folder})
     except ValidationError as error:
         found = Translator(model.model_json_schema()).faults(root, error)
         # A value the reader has refused stands in the tree as null: its fault is told already.
@@ -161,10 +166,13 @@ def parse(model: type[Model], path: str | PathLike[str], overrides: Sequence[str
 
 
 def fault(path: str | PathLike[str], overrides: Sequence[str], key: str, message: str) -> Fault:
-    """What is wrong with the value of a top-level key, though it is valid, where it stands."""
-    root, _ = read(path, overrides)
-    keys = root.content if root and isinstance(root.content, dict) else {}
-    node = keys.get(key, root)
+    """What is wrong with the value of ``key.path``, though it is valid, where it stands."""
+    node, _ = read(path, overrides)
+    for part in key.split("."):
+        below = node.content.get(part) if node and isinstance(node.content, dict) else None
+        if below is None:
+            break
+        node = below
     return Fault(*(node.where if node else (str(path), 1, 1)), key, message)
 
 

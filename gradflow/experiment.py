@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,22 +12,26 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from . import comparison, ensemble, flow, plotting, scaling, spectra, storage
+from . import comparison, ensemble, flow, scaling, storage
+from ._blame import UsersError, not_finite, told
+from ._faults import nearest
 from .analysis import Band, band
 from .config import Config
 from .config import load as load_config
+from .flow.plan import observed
 from .manifest import begin, end
 from .problem import Problem
 from .progress import Progress
-from .tasks import Claim, Tally, Task, tally
-from .trajectory import SEED, Trajectory
+from .report import invariants, keep, of_flow, of_run, of_study, phases, render
+from .tasks import Claim, Python, Tally, TargetError, Task, tally
+from .trajectory import Trajectory
 
 
 class UnfitError(Exception):
     """A part of the configuration that is right by itself and does not suit the problem.
 
     Attributes:
-        key: of the configuration.
+        key: of the configuration, the path of it joined by dots.
     """
 
     def __init__(self, key: str, message: str):
@@ -44,12 +48,14 @@ class Outcome(NamedTuple):
         comparison: with the descents, if there were any.
         claims: those of the task, checked along the flow, or tallied over the seeds.
         ensemble: the runs of several seeds.
+        notes: what a user should know of it, a line or a few each.
     """
 
     flow: Trajectory
     comparison: comparison.Comparison | None
     claims: tuple[Claim, ...] | tuple[Tally, ...] = ()
     ensemble: ensemble.Ensemble | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def cancelled(self) -> bool:
@@ -87,18 +93,18 @@ def run(
     Raises:
         UnfitError: what the configuration asks for cannot be had of this problem; nothing was
             written.
+        UsersError: the user's own code raised an error.
         StorageError: the directory cannot be used; nothing was written.
         OSError: a file cannot be written.
         MemoryError: the problem is too large.
     """
     # First of all, because a problem that cannot be built should leave nothing behind.
-    problem = build(config, config.seed)
-    if config.descent is not None:
-        try:
-            config.descent.check(problem)
-        except (TypeError, ValueError) as error:
-            raise UnfitError("descent", str(error)) from None
+    problem = prepare(config)
+    source = config.problem.source
+    code = source.read_bytes() if source is not None else b""  # it may lie where the run goes
     manifest = begin(config, directory, command, overwrite)
+    if code:
+        storage.write(directory / storage.SOURCE, code)
     # Half a second of imports that compilation leaves the time for.
     warmer = threading.Thread(target=_import_ahead, args=(config.figures,), daemon=True)
     warmer.start()
@@ -108,7 +114,12 @@ def run(
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         raise MemoryError(str(error).splitlines()[0]) from None
+    except Exception as error:
+        if source is None or not (lines := told(error, source, problem.place)):
+            raise
+        raise UsersError(lines) from error
     warmer.join()
+    outcome = outcome._replace(notes=_notes(problem, outcome.flow))
 
     storage.write_trajectory(directory / storage.FLOW, outcome.flow)
     storage.write_arrays(directory / storage.FINAL, _named_arrays(outcome.flow.final_params))
@@ -125,7 +136,7 @@ def run(
         storage.write_json(directory / storage.CLAIMS, {"claims": rows})
     if config.figures:
         record = None if compared is None else compared.record
-        draw(config.problem, outcome.flow, record, directory)
+        keep(render(of_flow(config.problem, outcome.flow, record)), directory)
     end(manifest, directory)
     return outcome
 
@@ -162,13 +173,9 @@ def scale(
     failures = {"failures": list(study.failures)} if study.failures else {}
     storage.write_json(directory / storage.SUMMARY, {"scaling": rows, **failures})
     if config.figures:
-        _draw(_of_study(config.problem, study.record), directory)
+        keep(render(of_study(config.problem, study.record)), directory)
     end(manifest, directory)
     return study
-
-
-def _of_study(task: Task, record: Trajectory) -> list[tuple[plotting.Figure, Trajectory]]:
-    return [(figure, record) for figure in scaling.figures(record, task.sizes)]
 
 
 def _compute(config: Config, problem: Problem, **watch: Any) -> Outcome:
@@ -223,12 +230,79 @@ def _stacked(runs: ensemble.Ensemble) -> Any:
     return jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *every)
 
 
+def prepare(config: Config) -> Problem:
+    """The problem of the configuration's first seed, held against all that is asked of it.
+
+    Raises:
+        UnfitError: what the configuration asks for cannot be had of this problem.
+        UsersError: the user's own code raised an error.
+    """
+    problem = build(config, config.seed)
+    if isinstance(config.problem, Python):
+        _check_own(config.problem, config, problem)
+    if config.descent is not None:
+        try:
+            config.descent.check(problem)
+        except (TypeError, ValueError) as error:
+            raise UnfitError("descent", str(error)) from None
+    return problem
+
+
+def _check_own(task: Python, config: Config, problem: Problem) -> None:
+    """What is known of a user's own problem only now that it is there."""
+    for name in ("data_seed", "initial_seed"):
+        if getattr(config, name) is not None and not task.takes("data_key"):
+            message = "the problem draws nothing from a data_key; allowed: null, or an argument"
+            raise UnfitError(name, f"{message} data_key of the function")
+    if config.seeds > 1 and not task.takes("key") and not task.takes("data_key"):
+        message = f"all {config.seeds} runs would be the same; allowed: 1, or an argument key of"
+        raise UnfitError("seeds", f"{message} the function, to draw from")
+    try:
+        records = observed(problem, config.flow, ())
+    except Exception as error:
+        raise UsersError(told(error, task.source) or f"{task.target}: {error}") from error
+    names = [name for o in records for name in dict.fromkeys((o.name, *(p.name for p in o.parts)))]
+    own = {o.name for o in records}
+    for name in config.flow.save_each:
+        if name not in own:
+            raise UnfitError(
+                f"flow.save_each.{name}",
+                f"no observable {name!r}; {nearest(name, own)}allowed: {', '.join(names)}",
+            )
+
+
 def build(config: Config, seed: int) -> Problem:
-    """The problem of the run that has this seed."""
+    """The problem of the run that has this seed.
+
+    Raises:
+        UnfitError: the file of a user's own problem is not what the configuration says.
+        UsersError: the user's own code raised an error.
+    """
     initial, data = (
         seed if own is None else own for own in (config.initial_seed, config.data_seed)
     )
-    return config.problem.build(jax.random.key(initial), jax.random.key(data))
+    try:
+        return config.problem.build(jax.random.key(initial), jax.random.key(data))
+    except TargetError as error:
+        raise UnfitError(".".join(("problem", *error.path)), str(error)) from None
+
+
+def _notes(problem: Problem, trajectory: Trajectory) -> tuple[str, ...]:
+    """What went wrong at the start, if that can be told."""
+    if not problem.has_loss:
+        return ()
+    if trajectory.result == "not_finite":
+        gradient = jax.value_and_grad(problem.loss)
+        where = not_finite(gradient, problem.params, problem.data)
+        return (f"it ceases to be finite here:\n{where}",) if where else ()
+    norm = trajectory.get("grad_norm", np.ones(1))
+    if norm.size and norm.ndim == 1 and norm[0] == 0:
+        return (
+            "the gradient is zero at the initial parameters, and so nothing moves: start elsewhere "
+            "(weights that are all zero are a saddle), or use the parameters in the loss"
+            + (f" ({problem.place})" if problem.place else ""),
+        )
+    return ()
 
 
 def replot(directory: Path) -> list[Path]:
@@ -243,50 +317,8 @@ def replot(directory: Path) -> list[Path]:
         ConfigError: its configuration is not valid any more.
     """
     stored = storage.load(directory)
-    if stored.scaling is not None:
-        task = load_config(stored.config).problem
-        return _draw(_of_study(task, stored.scaling), directory)
-    if "flow" not in stored.trajectories:
-        raise storage.StorageError(f"{directory} has no {storage.FLOW} to draw")
-    task = load_config(stored.config).problem
-    return draw(task, stored.flow, stored.comparison, directory)
-
-
-def draw(
-    task: Task, trajectory: Trajectory, compared: Trajectory | None, directory: Path
-) -> list[Path]:
-    """The figures of the task, of the spectrum and of the comparison, as PNG and PDF.
-
-    Those for which nothing was recorded are left out.
-
-    Returns:
-        The files written.
-    """
-    marks = phases(task, trajectory)
-    own = task.figures
-    if SEED in trajectory.coords and task.ensemble_figures is not None:
-        own = task.ensemble_figures
-    shown = [(figure, trajectory) for figure in (*own, *spectra.FIGURES)]
-    if compared is not None:
-        conserved = (*_invariants(task, trajectory), "balancedness")
-        shown += [(figure, compared) for figure in comparison.figures(compared, conserved)]
-    return _draw(shown, directory, marks)
-
-
-def _draw(
-    shown: Sequence[tuple[plotting.Figure, Trajectory]],
-    directory: Path,
-    marks: Mapping[str, float | Band | None] | None = None,
-) -> list[Path]:
-    folder = directory / storage.FIGURES
-    folder.mkdir(exist_ok=True)
-    written = []
-    for figure, record in shown:
-        for kind, content in plotting.render(figure, record, marks).items():
-            path = folder / f"{figure.name}.{kind}"
-            storage.write(path, content)
-            written.append(path)
-    return written
+    shown = of_run(load_config(stored.config).problem, stored)
+    return keep(render(shown), directory)
 
 
 def summarise(task: Task, outcome: Outcome) -> dict[str, Any]:
@@ -310,7 +342,7 @@ def summarise(task: Task, outcome: Outcome) -> dict[str, Any]:
         "invariants": {
             **({"energy_identity": residual.max()} if len(residual) else {}),
             **({"balancedness": drift.max()} if len(drift) else {}),
-            **_invariants(task, trajectory),
+            **invariants(task, trajectory),
         },
     }
     if compared is not None:
@@ -331,26 +363,6 @@ def final_loss(trajectory: Trajectory) -> float | None:
     if not len(loss):
         return None
     return float(band(loss).median[-1] if loss.ndim == 2 else loss[-1])
-
-
-def phases(task: Task, trajectory: Trajectory) -> dict[str, float | Band | None]:
-    """The task's phases.
-
-    Of an ensemble the band over the seeds that reached each; ``None`` if fewer than half did.
-    """
-    if SEED not in trajectory.coords:
-        return dict(task.phases(trajectory))
-    found = {}
-    for name, times in trajectory.attrs["phases"].items():
-        reached = [time for time in times.values() if time is not None]
-        found[name] = band(np.array(reached)) if 2 * len(reached) >= len(times) else None
-    return found
-
-
-def _invariants(task: Task, trajectory: Trajectory) -> dict[str, float]:
-    if SEED in trajectory.coords:
-        return trajectory.attrs["invariants"]
-    return task.invariants(trajectory)
 
 
 def _named_arrays(params: Any) -> dict[str, np.ndarray]:

@@ -89,6 +89,14 @@ def gram_change(now: Float[Array, "k m"], then: Float[Array, "k m"]) -> Float[Ar
     return (x + x.T) / 2
 
 
+def gram_changes(
+    now: Float[Array, "width inputs"], then: Float[Array, "width inputs"], heads: int
+) -> Float[Array, "head part part"]:
+    """X X^T less what it was, for the rows X of every head."""
+    now, then = (x.reshape(heads, -1, x.shape[1]) for x in (now, then))
+    return jax.vmap(lambda x, y: gram_change(x.T, y.T))(now, then)
+
+
 def relative_drift(one: Array, other: Array) -> Float[Array, ""]:
     """|one - other| relative to what each of the two changes: 0 where they move together."""
     moved = jnp.linalg.norm(one) + jnp.linalg.norm(other)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, cast
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -11,7 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
+from ._blame import check_call, place, trace
+
 _ALLOWED = (jnp.float32, jnp.float64)
+# Tracing a loss takes milliseconds, and an ensemble builds the same problem for every seed.
+_last_checked: dict[str, Any] = {}
 
 
 class Problem(eqx.Module):
@@ -30,12 +36,22 @@ class Problem(eqx.Module):
             loss is its mean.
         vector_field: instead of a loss, ``vector_field(t, params, data)``, the time derivative
             of `params`, in the same structure. Such a problem can be solved, not descended.
-        observables: what is recorded on the way, beside the loss: `gradflow.Observable`.
+        observables: what is recorded on the way, beside the loss: `gradflow.Observable` objects,
+            or functions ``(t, params, data)``, see `gradflow.observable`, in a list or by name.
         events: what is located on the way: `gradflow.Event`.
 
     Raises:
         TypeError: not exactly one of `loss`, `sample_loss` and `vector_field`; a parameter that
-            is no float array; a loss of the wrong shape.
+            is no float array; data that are no arrays; a loss of the wrong shape, or one that
+            cannot be differentiated.
+
+    >>> import jax.numpy as jnp
+    >>> import gradflow as gf
+    >>> def loss(params, data):
+    ...     return jnp.mean((params["slope"] * data - 3.0) ** 2)
+    >>> problem = gf.Problem(loss, {"slope": jnp.zeros(2)}, data=jnp.ones(2))
+    >>> problem.size, problem.has_loss, float(problem.loss(problem.params, problem.data))
+    (2, True, 9.0)
     """
 
     params: PyTree
@@ -44,7 +60,7 @@ class Problem(eqx.Module):
     _loss: Callable | None
     _sample_loss: Callable | None
     _vector_field: Callable | None
-    observables: tuple[Any, ...]
+    observables: tuple[Any, ...] | Mapping[str, Any]
     events: tuple[Any, ...]
 
     def __init__(
@@ -55,8 +71,8 @@ class Problem(eqx.Module):
         *,
         sample_loss: Callable[[Any, Any], Float[Array, " n"]] | None = None,
         vector_field: Callable[[Any, Any, Any], PyTree] | None = None,
-        observables: tuple[Any, ...] = (),
-        events: tuple[Any, ...] = (),
+        observables: Sequence[Any] | Mapping[str, Any] = (),
+        events: Sequence[Any] = (),
     ):
         given = [f for f in (loss, sample_loss, vector_field) if f is not None]
         if len(given) != 1:
@@ -66,16 +82,76 @@ class Problem(eqx.Module):
             )
         if not callable(given[0]):
             raise TypeError(f"the loss must be a function (params, data), got {given[0]!r}")
+        taken = ("t", "params", "data") if vector_field is not None else ("params", "data")
+        check_call(given[0], taken)
         self.params, self.static = _partition(params)
-        self.data = jax.tree.map(lambda x: _as_array(x) if eqx.is_array_like(x) else x, data)
+        self.data = jax.tree_util.tree_map_with_path(_as_data, data)
         self._loss, self._sample_loss, self._vector_field = loss, sample_loss, vector_field
-        self.observables, self.events = tuple(observables), tuple(events)
+        named = isinstance(observables, Mapping)
+        self.observables = dict(observables) if named else tuple(observables)
+        self.events = tuple(events)
         self._check_outputs()
+
+    @classmethod
+    def from_model(
+        cls,
+        model: Callable[[Any], Any],
+        loss: Callable[[Any, Any], Float[Array, ""]],
+        data: tuple[Any, Any],
+        *,
+        observables: Sequence[Any] | Mapping[str, Any] = (),
+        events: Sequence[Any] = (),
+    ) -> Problem:
+        """The average over samples of what `loss` says of the model's outputs.
+
+        Args:
+            model: maps one input to one output, e.g. an `equinox.Module`; its inexact arrays are
+                trained.
+            loss: of one output and its target, a real scalar, e.g. a loss of `optax`.
+            data: inputs and targets, pytrees of arrays whose first axis runs over the samples.
+            observables: as for `Problem`; they see the model and the data.
+            events: as for `Problem`.
+
+        Raises:
+            TypeError: as for `Problem`.
+            ValueError: inputs and targets are not of one length.
+
+        >>> import equinox as eqx, jax, jax.numpy as jnp, optax
+        >>> import gradflow as gf
+        >>> model = eqx.nn.MLP(2, "scalar", 4, 1, key=jax.random.key(0))
+        >>> data = jnp.ones((5, 2)), jnp.zeros(5)
+        >>> gf.Problem.from_model(model, optax.l2_loss, data).size
+        17
+        """
+        if not callable(model):
+            raise TypeError(f"the model must be a function of one input, got {_describe(model)}")
+        if not isinstance(data, tuple | list) or len(data) != 2:
+            raise TypeError(f"data must be a pair (inputs, targets), got {_kind(data)}")
+        inputs, targets = ({np.shape(leaf)[:1] for leaf in jax.tree.leaves(d)} for d in data)
+        if len(inputs | targets) != 1 or () in inputs:
+            told = ", ".join(str(_shapes(d)) for d in data)
+            raise ValueError(
+                "the first axis of inputs and of targets runs over the samples and must be of one "
+                f"length; got {told}"
+            )
+        return cls(
+            sample_loss=_ModelLoss(loss),
+            params=model,
+            data=tuple(data),
+            observables=observables,
+            events=events,
+        )
 
     @property
     def dtype(self) -> jnp.dtype:
         """The dtype of the parameters."""
         return jax.tree.leaves(self.params)[0].dtype
+
+    @property
+    def place(self) -> str:
+        """Where its loss, or its vector field, was defined, ``FILE:LINE``; empty if unknown."""
+        given = (self._loss, self._sample_loss, self._vector_field)
+        return next(place(function) for function in given if function is not None)
 
     @property
     def size(self) -> int:
@@ -93,14 +169,19 @@ class Problem(eqx.Module):
         return self._sample_loss is not None
 
     def bare(self) -> Problem:
-        """The problem's functions alone, without parameters and data."""
-        return eqx.tree_at(
-            lambda p: (p.params, p.data), self, (None, None), is_leaf=lambda x: x is None
-        )
+        """The problem's functions alone, without parameters, data and what is watched."""
+        return self._with(params=None, data=None, observables=(), events=())
 
     def without_events(self) -> Problem:
         """The same, with nothing to be located on the way."""
-        return eqx.tree_at(lambda p: p.events, self, (), is_leaf=lambda x: isinstance(x, tuple))
+        return self._with(events=())
+
+    def _with(self, **parts: Any) -> Problem:
+        """The same with other parts, which are taken as they are."""
+        other = copy.copy(self)
+        for name, part in parts.items():
+            object.__setattr__(other, name, part)
+        return other
 
     def model(self, params: PyTree) -> Any:
         """The user's own structure: trained arrays put back among the leaves that are kept."""
@@ -114,10 +195,8 @@ class Problem(eqx.Module):
         """
         model = self.model(params)
         if self._loss is not None:
-            return self._loss(model, data)
-        if self._sample_loss is not None:
-            return jnp.mean(self._sample_loss(model, data))
-        raise TypeError("this problem is a vector field and has no loss")
+            return _shaped(self._loss(model, data), "loss", self._loss)
+        return jnp.mean(self.sample_losses(params, data))
 
     def sample_losses(self, params: PyTree, data: PyTree) -> Float[Array, " n"]:
         """The loss of every sample at `params`, which are arrays as in `Problem.params`.
@@ -125,9 +204,12 @@ class Problem(eqx.Module):
         Raises:
             TypeError: the problem was not given as a `sample_loss`.
         """
+        if self._vector_field is not None:
+            raise TypeError("this problem is a vector field and has no loss")
         if self._sample_loss is None:
             raise TypeError("this problem has no sample_loss")
-        return self._sample_loss(self.model(params), data)
+        values = self._sample_loss(self.model(params), data)
+        return _shaped(values, "sample_loss", self._sample_loss)
 
     def vector_field(self, t: Float[Array, ""], params: PyTree, data: PyTree) -> PyTree:
         """d params/dt of a problem that was given as a vector field.
@@ -143,7 +225,8 @@ class Problem(eqx.Module):
         """Evaluate shapes only, so that a wrong loss is named here and not inside a solve."""
         if self._vector_field is not None:
             time = jax.ShapeDtypeStruct((), self.dtype)
-            slope = jax.eval_shape(self.vector_field, time, self.params, self.data)
+            function = self._vector_field
+            slope = trace(function, jax.eval_shape, self.vector_field, time, self.params, self.data)
             expected = jax.eval_shape(lambda: self.params)
             if jax.tree.structure(slope) != jax.tree.structure(expected) or any(
                 a.shape != b.shape
@@ -151,29 +234,82 @@ class Problem(eqx.Module):
             ):
                 raise TypeError(
                     "the vector field must return the structure and shapes of the parameters: "
-                    f"got {slope}, expected {expected}"
+                    f"got {_shapes(slope)}, expected {_shapes(expected)}"
+                    + _defined(self._vector_field)
                 )
             return
-        if self._sample_loss is not None:
-            function = self._sample_loss
-            name, allowed, rank = "sample_loss", "one value for each sample, shape (n,)", 1
-        else:
-            function = cast(Callable, self._loss)
-            name, allowed, rank = "loss", "a real scalar, shape ()", 0
-        value = eqx.filter_eval_shape(function, self.model(self.params), self.data)
-        if (
-            not isinstance(value, jax.ShapeDtypeStruct)
-            or value.ndim != rank
-            or not jnp.issubdtype(value.dtype, jnp.floating)
-        ):
-            got = (
-                f"shape {value.shape} of {value.dtype}"
-                if isinstance(value, jax.ShapeDtypeStruct)
-                else repr(value)
-            )
-            vector = name == "loss" and getattr(value, "ndim", 0) == 1
-            hint = "; pass it as sample_loss=, whose mean is the loss" if vector else ""
-            raise TypeError(f"{name} must return {allowed}, got {got}{hint}")
+        checked = self._signature()
+        if checked is None or checked != _last_checked.get("signature"):
+            function: Any = self._loss if self._loss is not None else self._sample_loss
+            # Twice, for it may return something else the second time.
+            for each in (self.loss, jax.grad(self.loss)):
+                trace(function, jax.eval_shape, each, self.params, self.data)
+            _last_checked["signature"] = checked
+
+    def _signature(self) -> tuple[Any, ...] | None:
+        """What the check depends on; ``None`` where that cannot be compared."""
+        arrays, structure = jax.tree.flatten((self.params, self.data))
+        shapes = tuple((x.shape, x.dtype) if eqx.is_array(x) else x for x in arrays)
+        static = jax.tree.leaves(self.static)
+        if any(eqx.is_array(leaf) or isinstance(leaf, np.ndarray) for leaf in static):
+            return None
+        functions = self._loss, self._sample_loss
+        return functions, structure, shapes, jax.tree.structure(self.static), tuple(static)
+
+
+@dataclass(frozen=True)
+class _ModelLoss:
+    """The loss of every sample from that of one output and its target."""
+
+    loss: Callable[[Any, Any], Array]
+
+    @property
+    def __wrapped__(self) -> Callable:
+        """Whose line is told where something is wrong."""
+        return self.loss
+
+    def __call__(self, model: Callable[[Any], Any], data: tuple[Any, Any]) -> Float[Array, " n"]:
+        def one(given: Any, target: Any) -> Array:
+            value = self.loss(model(given), target)
+            if jnp.shape(value):
+                raise TypeError(
+                    "the loss of one sample must be a scalar, got "
+                    f"shape {jnp.shape(value)}; sum or average it over the output"
+                    + _defined(self.loss)
+                )
+            return value
+
+        return jax.vmap(one)(*data)
+
+
+def _shaped(value: Any, name: str, function: Callable) -> Array:
+    """What a loss returned, which is looked at whenever it is traced."""
+    allowed, rank = {
+        "loss": ("a real scalar, shape ()", 0),
+        "sample_loss": ("one value for each sample, shape (n,)", 1),
+    }[name]
+    array = eqx.is_array(value)
+    if array and value.ndim == rank and jnp.issubdtype(value.dtype, jnp.floating):
+        return value
+    got = f"shape {value.shape} of {value.dtype}" if array else _kind(value)
+    hint = ""
+    if name == "loss" and array and value.ndim == 1:
+        hint = "; pass it as sample_loss=, whose mean is the loss"
+    elif value is None:
+        hint = "; does it end without return?"
+    elif name == "loss" and isinstance(value, tuple):
+        hint = "; return the loss alone, and record the rest by observables"
+    raise TypeError(f"{name} must return {allowed}, got {got}{hint}{_defined(function)}")
+
+
+def _defined(function: Callable) -> str:
+    """Where the user's function stands, to be put behind what is wrong with it."""
+    return f" ({at})" if (at := place(function)) else ""
+
+
+def _shapes(tree: PyTree) -> Any:
+    """The tree with the shape of each of its leaves in the leaf's place."""
+    return jax.tree.map(jnp.shape, tree)
 
 
 def _partition(params: PyTree) -> tuple[PyTree, PyTree]:
@@ -219,7 +355,23 @@ def _as_array(value: Any) -> Array:
     return jax.device_put(np.asarray(value))
 
 
+def _as_data(path: tuple[Any, ...], leaf: Any) -> Any:
+    if isinstance(leaf, str) or (isinstance(leaf, np.ndarray) and leaf.dtype.kind not in "biufc"):
+        name = "data" + jax.tree_util.keystr(path)
+        raise TypeError(
+            f"{name} is {_describe(leaf)}; data must be numbers: encode it, or close over it"
+        )
+    return _as_array(leaf) if eqx.is_array_like(leaf) else leaf
+
+
 def _describe(leaf: Any) -> str:
-    if eqx.is_array(leaf):
+    if eqx.is_array(leaf) or isinstance(leaf, np.ndarray):
         return f"an array of dtype {leaf.dtype}"
     return f"{leaf!r} ({type(leaf).__name__})"
+
+
+def _kind(value: Any) -> str:
+    """What arrived, in words that stay short however large it is."""
+    if isinstance(value, tuple | list):
+        return f"a {type(value).__name__} of {len(value)}"
+    return "None" if value is None else f"{type(value).__name__}"

@@ -23,12 +23,13 @@ SUMMARY = "summary.json"
 CLAIMS = "claims.json"
 FLOW = "flow.nc"
 FINAL = "flow-final.npz"
+SOURCE = "problem.py"  # a copy of the file that a user's own problem is made by
 DESCENT = "descent-{}.nc"  # by the place of its learning rate in the configuration
 COMPARISON = "comparison.nc"
 SCALING = "scaling.nc"
 FIGURES = "figures"
 # What a run consists of beside its manifest.
-_FILES = (CONFIG, SUMMARY, CLAIMS, "*.nc", FINAL, f"{FIGURES}/*.png", f"{FIGURES}/*.pdf")
+_FILES = (CONFIG, SOURCE, SUMMARY, CLAIMS, "*.nc", FINAL, f"{FIGURES}/*.png", f"{FIGURES}/*.pdf")
 
 
 class StorageError(Exception):

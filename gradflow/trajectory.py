@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from html import escape
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
+    import pandas
     import xarray
+    from matplotlib.axes import Axes
 
 TIME = "time"
 SEED = "seed"  # the last axis of what the runs of an ensemble recorded
@@ -173,6 +177,32 @@ class Trajectory(Mapping[str, np.ndarray]):
             f"evaluations, variables {', '.join(self.variables)})"
         )
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: how the run went, and what was recorded."""
+        told = [f"t = {self.final_time:.6g}", f"ended by {self.result}"]
+        counts = ("gradient_evaluations", "solver", "error_estimate", "wall_seconds")
+        for name in counts:
+            if (value := self.stats.get(name)) is not None:
+                shown = f"{value:.4g}" if isinstance(value, float) else str(value)
+                told.append(f"{name.replace('_', ' ')}: {shown}")
+        rows = []
+        for name, variable in self.variables.items():
+            axes = ", ".join(
+                f"{dim} ({n})" for dim, n in zip(variable.dims, variable.values.shape, strict=True)
+            )
+            ends = ""
+            if variable.values.ndim == 1 and len(variable.values):
+                ends = f"{variable.values[0]:.4g} &rarr; {variable.values[-1]:.4g}"
+            units = "" if variable.units == "1" else variable.units
+            cells = (f"<code>{escape(name)}</code>", *map(escape, (axes, variable.label, units)))
+            rows.append("".join(f"<td>{cell}</td>" for cell in (*cells, ends)))
+        heads = "".join(f"<th>{head}</th>" for head in ("variable", "axes", "label", "units", ""))
+        body = "".join(f"<tr>{row}</tr>" for row in rows)
+        return (
+            f"<p><b>Trajectory</b>: {escape(', '.join(told))}</p>"
+            f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
+        )
+
     def _variable(self, name: str) -> Variable:
         try:
             return self.variables[name]
@@ -182,6 +212,41 @@ class Trajectory(Mapping[str, np.ndarray]):
             raise KeyError(
                 f"no variable {name!r} was recorded{hint} There are: {', '.join(self.variables)}"
             ) from None
+
+    def plot(self, *names: str, ax: Axes | None = None, **options: Any) -> Axes:
+        """Draw variables against time; see `gradflow.plotting.plot`, which this is."""
+        from .plotting import plot  # the one look upwards: a record shows itself when asked to
+
+        return plot(self, *names, ax=ax, **options)
+
+    def to_dataframe(self, axis: str = TIME) -> pandas.DataFrame:
+        """What was recorded at one set of times, a row for each.
+
+        Args:
+            axis: a time axis, ``"time"`` or ``"time_<name>"``.
+
+        Returns:
+            A column for every variable, or, where it has other axes, for each of its entries:
+            ``response[3]``, ``attention_score[1, 2]``.
+
+        Raises:
+            KeyError: no such axis.
+        """
+        import pandas
+
+        if axis not in self.coords or not axis.startswith(TIME):
+            times = ", ".join(name for name in self.coords if name.startswith(TIME))
+            raise KeyError(f"no time axis {axis!r}; there are: {times}")
+        columns: dict[str, np.ndarray] = {}
+        for name, variable in self.variables.items():
+            if variable.dims[0] != axis:
+                continue
+            labels = product(*(self.coords[dim].tolist() for dim in variable.dims[1:]))
+            flat = variable.values.reshape(len(variable.values), -1)
+            for i, label in enumerate(labels):
+                entry = f"[{', '.join(map(str, label))}]" if label else ""
+                columns[name + entry] = flat[:, i]
+        return pandas.DataFrame(columns, index=pandas.Index(self.coords[axis], name=axis))
 
     def to_xarray(self) -> xarray.Dataset:
         """The variables as an `xarray.Dataset`; crossings and scalar results as attributes."""

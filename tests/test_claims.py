@@ -333,7 +333,7 @@ def test_the_table():
         "b      Lemma 10  NO    > 99 %  1 to 2  b 0.25 (late)",
         "c      Thm 1     -                     c (not recorded)",
     ]
-    assert tabulated(()) == tabulated(gf.tasks.Digits().claims(made_up())) == []
+    assert tabulated(()) == tabulated(gf.tasks.Task.claims(gf.tasks.Digits(), made_up())) == []
 
 
 def test_claims_of_many_seeds_are_tallied():

@@ -23,8 +23,9 @@ from command import CONFIGS, KNOWN, QUICKSTART, SMALL, gradflow, listing
 from malformed import GOOD, MALFORMED, Malformed
 
 import gradflow as gf
-from gradflow import _console, cli, doctor, experiment, storage
+from gradflow import cli, doctor, experiment, storage
 from gradflow.config import Config, load
+from gradflow.progress import display
 from gradflow.tasks import Digits
 
 ENTRY = [sys.executable, "-m", "gradflow"]
@@ -34,7 +35,7 @@ ENTRY = [sys.executable, "-m", "gradflow"]
 def _scratch(tmp_path, monkeypatch):
     """An empty directory, no lines that come by the clock, and the precision as it was."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(_console, "_LOG_SECONDS", 1e9)
+    monkeypatch.setattr(display, "_LOG_SECONDS", 1e9)
     before = jax.config.read("jax_enable_x64")
     yield
     jax.config.update("jax_enable_x64", before)
@@ -215,7 +216,7 @@ def test_precision_is_set_by_the_command():
 
 
 def test_lines_off_a_terminal(monkeypatch):
-    monkeypatch.setattr(_console, "_LOG_SECONDS", 0.0)
+    monkeypatch.setattr(display, "_LOG_SECONDS", 0.0)
     said = small("--output", "run").err.splitlines()
     lines = said[: next(i for i, line in enumerate(said) if "compiling" in line)]
     assert lines
@@ -227,7 +228,7 @@ def test_lines_off_a_terminal(monkeypatch):
 def test_a_bar_on_a_terminal(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "120")
-    monkeypatch.setattr(_console, "_LOG_SECONDS", 0.0)
+    monkeypatch.setattr(display, "_LOG_SECONDS", 0.0)
     monkeypatch.delenv("NO_COLOR", raising=False)
     coloured = small("--output", "a", err=Terminal()).err
     assert "compiling" in coloured
@@ -293,7 +294,7 @@ def test_ctrl_c_during_the_run(monkeypatch):
 
     reports = []
     before = signal.getsignal(signal.SIGINT)
-    monkeypatch.setattr(_console.Display, "update", interrupt)
+    monkeypatch.setattr(display.Display, "update", interrupt)
     done = small("flow.t1=1e9", "flow.rtol=1e-9", "flow.solver=bosh3", "--output", "run")
     assert (done.code, done.out) == (130, "run\n")
     first, second = done.err.splitlines()
@@ -307,13 +308,13 @@ def test_ctrl_c_during_the_run(monkeypatch):
 
 
 def test_ctrl_c_while_the_figures_are_drawn(monkeypatch):
-    draw = experiment.draw
+    render = experiment.render
 
     def interrupt(*arguments):
         os.kill(os.getpid(), signal.SIGINT)
-        return draw(*arguments)
+        return render(*arguments)
 
-    monkeypatch.setattr(experiment, "draw", interrupt)
+    monkeypatch.setattr(experiment, "render", interrupt)
     done = small("figures=true", "--output", "run")
     assert (done.code, done.out) == (130, "run\n")
     assert done.err.splitlines()[-1] == "interrupted when all was computed; the run is whole"
@@ -326,7 +327,7 @@ def test_a_second_ctrl_c_quits_at_once_but_not_a_duplicate(monkeypatch):
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(_console.Display, "update", interrupt)
+    monkeypatch.setattr(display.Display, "update", interrupt)
     assert small("--output", "twice").code == 130
     assert gf.load("twice").flow
 
@@ -454,7 +455,8 @@ RUNS = sorted(path for path in CONFIGS.glob("*.yaml") if path.stem not in ELSEWH
 @pytest.mark.parametrize("config", RUNS, ids=lambda path: path.stem)
 def test_every_shipped_config_runs(config):
     shipped = load(config)
-    size = ("problem.samples=20",) if isinstance(shipped.problem, Digits) else SMALL
+    small = {"digits": ("problem.samples=20",), "next-token": ()}
+    size = small.get(shipped.problem.kind, SMALL)
     if shipped.seeds > 1:
         size = (*size, "seeds=2")
     done = gradflow("solve", config, *size, "flow.t1=1", "flow.rtol=1e-2", "flow.max_steps=500")

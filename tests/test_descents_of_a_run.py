@@ -14,8 +14,9 @@ import xarray
 from command import CONFIGS, QUICKSTART, SMALL, gradflow, listing
 
 import gradflow as gf
-from gradflow import _console, experiment
+from gradflow import experiment
 from gradflow.config import load
+from gradflow.progress import display
 
 # The largest is above 2 / sharpness at the start.
 DESCENT = "descent={learning_rates: [1.5, 0.2, 0.1, 0.05], modified: true}"
@@ -32,7 +33,7 @@ def done(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def _scratch(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(_console, "_LOG_SECONDS", 1e9)
+    monkeypatch.setattr(display, "_LOG_SECONDS", 1e9)
 
 
 def test_files(done):
@@ -126,7 +127,7 @@ def test_an_interrupted_comparison_is_kept(monkeypatch):
             sent.append(report)  # a second one would end the process at once
             os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(_console.Display, "update", interrupt)
+    monkeypatch.setattr(display.Display, "update", interrupt)
     # Compiled already, for the run that is not interrupted.
     done = gradflow("solve", QUICKSTART, *SMALL, "flow.certify=true", DESCENT)
     assert done.code == 130

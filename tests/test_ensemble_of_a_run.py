@@ -12,9 +12,9 @@ import xarray
 from command import QUICKSTART, SMALL, gradflow, listing
 
 import gradflow as gf
-from gradflow import _console
 from gradflow.config import load
 from gradflow.experiment import build
+from gradflow.progress import display
 
 
 @pytest.fixture(autouse=True)
@@ -142,7 +142,7 @@ def test_an_interrupted_ensemble_is_kept(monkeypatch):
             sent.append(report)  # a second one would end the process at once
             os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(_console.Display, "update", interrupt)
+    monkeypatch.setattr(display.Display, "update", interrupt)
     said = gradflow("solve", QUICKSTART, *SMALL, "seeds=1000")
     assert said.code == 130
     run = gf.load(said.out.strip())

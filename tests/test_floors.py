@@ -5,7 +5,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "gradflow"
 FLOORS = (
-    {"_linalg", "_spec", "_spectral", "_yaml", "progress", "trajectory"},
+    {"_blame", "_linalg", "_spec", "_spectral", "_yaml", "progress", "trajectory"},
     {"problem", "save_times", "solvers", "analysis", "storage"},
     {"fields", "observables", "plotting"},
     {"recording"},
@@ -16,17 +16,20 @@ FLOORS = (
     {"_faults"},
     {"config"},
     {"manifest"},
-    {"experiment", "_console", "doctor"},
+    {"report"},
+    {"experiment", "doctor"},
     {"cli"},
     {"__main__"},
 )
 FLOOR = {room: i for i, floor in enumerate(FLOORS) for room in floor}
+# Inside a function only: a record draws itself when it is asked to.
+UPWARDS = {("trajectory", "plotting")}
 # Heavy imports that only one room may have.
-OWNERS = {"matplotlib": "plotting", "netCDF4": None, "rich": "_console", "click": "cli"}
+OWNERS = {"matplotlib": "plotting", "netCDF4": None, "rich": "progress", "click": "cli"}
 
 
 def imports():
-    """Every import inside the package: (room, imported room or package, line)."""
+    """Every import inside the package: (room, imported room or package, line, whether at once)."""
     for path in sorted(PACKAGE.rglob("*.py")):
         parts = path.relative_to(PACKAGE).with_suffix("").parts
         room = parts[0]
@@ -42,15 +45,20 @@ def imports():
                 continue
             if isinstance(node, ast.Import):
                 for alias in node.names:
-                    yield room, alias.name.split(".")[0], node.lineno
+                    yield room, alias.name.split(".")[0], node.lineno, not node.col_offset
             elif isinstance(node, ast.ImportFrom):
                 depth = len(parts) - node.level
                 if node.level == 0:
-                    yield room, (node.module or "").split(".")[0], node.lineno
+                    yield room, (node.module or "").split(".")[0], node.lineno, not node.col_offset
                 elif depth == 0:
                     names = [node.module] if node.module else [a.name for a in node.names]
                     for name in names:
-                        yield room, "gradflow." + name.split(".")[0], node.lineno
+                        yield (
+                            room,
+                            "gradflow." + name.split(".")[0],
+                            node.lineno,
+                            not node.col_offset,
+                        )
 
 
 def test_every_room_has_a_floor():
@@ -60,9 +68,11 @@ def test_every_room_has_a_floor():
 
 def test_imports_go_down_only():
     wrong = []
-    for room, imported, line in imports():
+    for room, imported, line, at_import in imports():
         target = imported.removeprefix("gradflow.")
         if room == "__init__" or not imported.startswith("gradflow.") or target == room:
+            continue
+        if (room, target) in UPWARDS and not at_import:
             continue
         if target in FLOOR and FLOOR[target] >= FLOOR[room]:
             wrong.append(f"{room}:{line} imports {target}")
@@ -70,13 +80,13 @@ def test_imports_go_down_only():
 
 
 def test_heavy_libraries_stay_in_their_rooms():
-    for room, imported, line in imports():
+    for room, imported, line, _ in imports():
         if OWNERS.get(imported) and room != "experiment":
             assert room == OWNERS[imported], f"{room}:{line} imports {imported}"
 
 
 def test_only_the_last_floors_know_yaml():
-    for room, imported, _ in imports():
+    for room, imported, *_ in imports():
         if imported == "yaml":
             assert room == "_yaml"
         if imported == "gradflow._yaml":

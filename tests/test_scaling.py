@@ -12,9 +12,10 @@ import xarray
 from command import CONFIGS, gradflow, listing
 
 import gradflow as gf
-from gradflow import _console, plotting
+from gradflow import plotting
 from gradflow.analysis import ensemble_order, fitted_order
 from gradflow.flow import FlowSpec
+from gradflow.progress import display
 from gradflow.scaling import Scaling, figures, tabulated
 
 # One program for all widths and numbers of neurons.
@@ -376,7 +377,7 @@ def test_failures_and_interruptions_by_the_command(tmp_path, monkeypatch):
         if report.fraction >= 0.5:
             os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(_console.Display, "update", interrupt)
+    monkeypatch.setattr(display.Display, "update", interrupt)
     done = gradflow(*solve, tmp_path / "cut")
     assert done.code == 130
     assert done.err.splitlines()[-1] == "interrupted after 1 of 2 points; these are kept"

@@ -13,6 +13,8 @@ TASKS = (
     gf.tasks.Coupled(**SENTENCES, start="statistics", initialisation="theory"),
     gf.tasks.Deep(**SENTENCES, layers=2, heads=2),
     gf.tasks.Digits(samples=100),
+    gf.tasks.Digits(samples=100, model="attention", hidden=4, heads=2),
+    gf.tasks.NextToken(sequences=4, length=6, width=4, neurons=4),
     gf.tasks.DeepLinear(),
     gf.tasks.MatrixFactorisation(),
     gf.tasks.Separable(),

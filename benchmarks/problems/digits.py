@@ -7,6 +7,7 @@ and the sharpness of a cross-entropy falls with it.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import equinox as eqx
@@ -16,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 import gradflow as gf
+from gradflow.tasks.digits.models import neighbours
 
 from .case import Case
 from .networks import fan_in, redrawn
@@ -60,29 +62,19 @@ class ConvNet(eqx.Module):
 
     def __call__(self, pixels: Float[Array, "n 8 8"]) -> Float[Array, "n 10"]:
         """The logits of every image."""
-        x = jax.nn.gelu(_affine(self.first, _neighbours(pixels[..., None], 2)))
-        x = jax.nn.gelu(_affine(self.second, _neighbours(x, 1)))
+        x = jax.nn.gelu(_affine(self.first, _around(pixels[..., None], stride=2)))
+        x = jax.nn.gelu(_affine(self.second, _around(x, stride=1)))
         x = jax.nn.gelu(_affine(self.dense, x.reshape(len(x), -1)))
         return _affine(self.readout, x)
+
+
+def _around(x: Float[Array, "n h w c"], stride: int) -> Float[Array, "n k l 9*c"]:
+    return jax.vmap(partial(neighbours, stride=stride))(x)
 
 
 def _affine(layer: eqx.nn.Linear, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outs"]:
     """The layer on the last axis; one matrix product for all others together."""
     return x @ layer.weight.T + layer.bias
-
-
-def _neighbours(x: Float[Array, "n h w c"], stride: int) -> Float[Array, "n k l 9*c"]:
-    """The 3 x 3 places around every `stride`-th one, zero beyond the border."""
-    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    height, width = x.shape[1:3]
-    return jnp.concatenate(
-        [
-            padded[:, i : i + height : stride, j : j + width : stride]
-            for i in range(3)
-            for j in range(3)
-        ],
-        axis=-1,
-    )
 
 
 def sample_loss(model: ConvNet, data: Data) -> Float[Array, " n"]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import diffrax
 import optax
@@ -13,15 +13,16 @@ from ..descent import Optimiser, whole_steps
 from ..fields import GRADIENT, FieldSpec
 from ..flow import Stop, check_tolerance, checked
 from ..flow.spec import NEVER, SAVE
-from ..observables import Observable
+from ..observables import Observables
 from ..problem import Problem
-from ..progress import Progress, Watch
+from ..progress import Shown, Watch, shown
 from ..save_times import SaveTimes
 from ..spectra import Spectrum
 from .lockstep import Comparison, Lockstep
 from .spec import check_different
 
 
+@shown
 def compare(
     problem: Problem,
     learning_rates: Sequence[float],
@@ -33,7 +34,7 @@ def compare(
     rtol: float = 1e-4,
     solver: str | diffrax.AbstractSolver = "auto",
     field: Literal["gradient"] | FieldSpec = GRADIENT,
-    observables: Sequence[Observable] | Mapping[str, Callable[[Any, Any, Any], Array]] = (),
+    observables: Observables = (),
     save: SaveTimes = SAVE,
     save_each: Mapping[str, SaveTimes] | None = None,
     spectrum: Spectrum | None = None,
@@ -42,7 +43,7 @@ def compare(
     certify: bool = False,
     batch_size: int | None = None,
     key: Key[Array, ""] | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Shown = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Comparison:
     """Solve the flow and descend from the same start, held against each other at matched times.
@@ -65,7 +66,7 @@ def compare(
             of the flow, as in `gradflow.solve`. The sharpness is recorded in any case, at twenty
             times unless asked for otherwise. Where the flow stops early, so do the descents.
         batch_size, key: of the descents, as in `gradflow.descend`.
-        progress: called now and then with how far the run is that is being advanced.
+        progress: as in `gradflow.solve`, of the run that is being advanced.
         cancelled: called now and then; everything ends when it returns true, and is kept.
 
     Returns:
@@ -98,6 +99,7 @@ def compare(
         )
     together = Lockstep(problem, spec, solver, observables, ends, modified)
     together.begin(optimiser, batch_size, key)
-    watch = Watch(progress and together.overall(progress), cancelled)
+    told = together.overall(progress) if callable(progress) else None
+    watch = Watch(told, cancelled)
     together.go(watch)
     return together.comparison(watch, drift_limit)

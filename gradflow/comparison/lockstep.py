@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import diffrax
 import jax
 import numpy as np
-from jaxtyping import Array
 
 from .. import spectra
 from .._linalg import Separation, separation
@@ -18,7 +17,7 @@ from ..descent import DescentRun, Optimiser, initial_sharpness
 from ..fields import FieldSpec
 from ..flow import Certificate, FlowRun, FlowSpec, observed
 from ..flow.spec import NEVER
-from ..observables import DISSIPATED, ENERGY, Observable
+from ..observables import DISSIPATED, ENERGY, Observables
 from ..problem import Problem
 from ..progress import Progress, Watch
 from ..recording import Group, grouped
@@ -76,7 +75,7 @@ class Lockstep:
         problem: Problem,
         spec: FlowSpec,
         solver: str | diffrax.AbstractSolver,
-        observables: Sequence[Observable] | Mapping[str, Callable[[Any, Any, Any], Array]],
+        observables: Observables,
         ends: list[tuple[float, int]],
         modified: Callable[[float], FieldSpec] | None,
     ):

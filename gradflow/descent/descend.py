@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 import numbers
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import optax
 from jaxtyping import Array, Key
 
 from ..invariants import automatic
-from ..observables import DISSIPATED, Observable, recorded
+from ..observables import DISSIPATED, Observables, recorded
 from ..problem import Problem
-from ..progress import Progress, Watch
+from ..progress import Shown, Watch, shown
 from ..recording import grouped
 from ..save_times import Logarithmic, SaveTimes
 from ..spectra import Spectrum
@@ -23,6 +23,7 @@ from .run import DescentRun
 from .stepping import Optimiser
 
 
+@shown
 def descend(
     problem: Problem,
     optimiser: Optimiser = optax.sgd,
@@ -30,13 +31,13 @@ def descend(
     learning_rate: float,
     t1: float | None = None,
     steps: int | None = None,
-    observables: Sequence[Observable] | Mapping[str, Callable[[Any, Any, Any], Array]] = (),
+    observables: Observables = (),
     save: SaveTimes | None = None,
     save_each: Mapping[str, SaveTimes] | None = None,
     spectrum: Spectrum | None = None,
     batch_size: int | None = None,
     key: Key[Array, ""] | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Shown = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Trajectory:
     """Descend by finite steps, and record the same as `gradflow.solve` on the way.
@@ -61,7 +62,8 @@ def descend(
         batch_size: samples in each step's gradient, drawn anew without replacement; all of them
             unless given. What is recorded is of the whole loss all the same.
         key: from which the batches are drawn.
-        progress: called now and then with how far the run is.
+        progress: ``True`` shows how far the run is, in a terminal or a notebook; a function is
+            called with it now and then.
         cancelled: called now and then; the run ends when it returns true.
 
     Returns:

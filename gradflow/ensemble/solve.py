@@ -15,7 +15,7 @@ import numpy as np
 
 from ..flow import FAILURES, RESULTS, FlowRun, check_tolerance, checked, observed, solve
 from ..problem import Problem
-from ..progress import Progress
+from ..progress import Shown, shown
 from ..solvers import countable
 from ..trajectory import Trajectory
 from .batches import Batches
@@ -92,6 +92,7 @@ class Ensemble:
         )
 
 
+@shown
 def solve_ensemble(
     build: Callable[[int], Problem],
     seeds: int | Sequence[int],
@@ -99,7 +100,7 @@ def solve_ensemble(
     t1: float,
     batching: Batching = "auto",
     at_once: int | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Shown = None,
     cancelled: Callable[[], bool] | None = None,
     **options: Any,
 ) -> Ensemble:
@@ -124,7 +125,7 @@ def solve_ensemble(
         at_once: seeds at once; on threads, unless given, as many as there are processors. In one
             program all of them: give fewer where memory is short, and each that ends makes room
             for another.
-        progress: called now and then with how far all are, by one thread at a time; in one
+        progress: as in `gradflow.solve`, of all together, by one thread at a time; in one
             program, as the slowest of those under way reports it.
         cancelled: called now and then, from several threads; everything ends when it returns
             true, and is kept.
@@ -162,7 +163,7 @@ def solve_ensemble(
         return problem
 
     began = clock.perf_counter()
-    overview = Overview(len(seeds), progress, cancelled)
+    overview = Overview(len(seeds), progress if callable(progress) else None, cancelled)
     outcomes: dict[int, Trajectory | Exception] = {}
     left, compile_seconds = list(seeds), 0.0
     if _in_batches(batching, call.arguments):

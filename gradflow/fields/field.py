@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -75,6 +75,9 @@ class FieldSpec(Spec, abc.ABC):
 
     Subclasses have a field ``kind``, a literal by which configuration files choose them.
     """
+
+    if TYPE_CHECKING:
+        kind: str
 
     @abc.abstractmethod
     def build(self, problem: Problem) -> Any:

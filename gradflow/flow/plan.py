@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import diffrax
@@ -14,7 +14,7 @@ from jaxtyping import Array, PyTree
 from .._linalg import tree_norm
 from ..fields import GRADIENT, AbstractField, GradientFlow, OwnField
 from ..invariants import automatic
-from ..observables import ENERGY, GRAD_NORM, Event, Observable, recorded
+from ..observables import ENERGY, GRAD_NORM, Event, Observable, Observables, recorded
 from ..problem import Problem
 from ..recording import Group, Recorder, StackedRecorder, grouped
 from ..solvers import (
@@ -81,7 +81,7 @@ class Plan(eqx.Module):
 def observed(
     problem: Problem,
     spec: FlowSpec,
-    extra: Sequence[Observable] | Mapping[str, Callable[[Any, Any, Any], Array]],
+    extra: Observables,
     unasked: tuple[Observable, ...] = (),
 ) -> tuple[Observable, ...]:
     """All that a run records; see `gradflow.observables.recorded`."""

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import diffrax
-from jaxtyping import Array
 from pydantic import ValidationError
 
 from ..fields import GRADIENT, FieldSpec
-from ..observables import Observable
+from ..observables import Observables
 from ..problem import Problem
-from ..progress import Progress, Watch
+from ..progress import Shown, Watch, shown
 from ..save_times import SaveTimes
 from ..spectra import Spectrum
 from ..trajectory import Trajectory
@@ -22,6 +21,7 @@ from .run import FlowRun
 from .spec import NEVER, SAVE, FlowSpec, Stop, check_tolerance
 
 
+@shown
 def solve(
     problem: Problem,
     *,
@@ -29,14 +29,14 @@ def solve(
     rtol: float = 1e-4,
     solver: str | diffrax.AbstractSolver = "auto",
     field: Literal["gradient"] | FieldSpec = GRADIENT,
-    observables: Sequence[Observable] | Mapping[str, Callable[[Any, Any, Any], Array]] = (),
+    observables: Observables = (),
     save: SaveTimes = SAVE,
     save_each: Mapping[str, SaveTimes] | None = None,
     spectrum: Spectrum | None = None,
     stop: Stop = NEVER,
     max_steps: int = 100_000,
     certify: bool = False,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Shown = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Trajectory:
     """Integrate d params/dt = -grad L, or any other field, from t = 0 to `t1`.
@@ -58,8 +58,8 @@ def solve(
             A problem that was given as a vector field follows that.
         observables: recorded beside the loss, the gradient norm, the distance travelled, the
             energy dissipated, the problem's own and, where the model has layers that the flow
-            keeps in balance, `gradflow.invariants.balancedness`: `Observable` objects, or
-            functions ``(t, params, data)`` by name.
+            keeps in balance, `gradflow.invariants.balancedness`: functions ``(t, params, data)``,
+            in a list or by name, see `gradflow.observable`, and `Observable` objects.
         save: when to record: `Linear`, `Logarithmic` or `Explicit`.
         save_each: other save times for single observables, by name.
         spectrum: what to record of the Hessian, in one word; `gradflow.spectra` has the
@@ -68,7 +68,8 @@ def solve(
         max_steps: attempted steps after which the run counts as failed.
         certify: whether the error of this very run is estimated too, of its parameters and of
             everything recorded: see `gradflow.flow.certificate`.
-        progress: called now and then with how far the run is.
+        progress: ``True`` shows how far the run is, in a terminal or a notebook; a function is
+            called with it now and then.
         cancelled: called now and then; the run ends when it returns true.
 
     Returns:

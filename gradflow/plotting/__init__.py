@@ -1,5 +1,9 @@
 """Series to figure: figures are described as data, and drawn from a trajectory alone."""
 
+from .automatic import automatic as automatic
+from .automatic import of_variable as of_variable
+from .drawing import FILES as FILES
+from .drawing import Kind as Kind
 from .drawing import draw as draw
 from .drawing import render as render
 from .figures import ENERGY as ENERGY
@@ -8,3 +12,5 @@ from .figures import Figure as Figure
 from .figures import Line as Line
 from .figures import Panel as Panel
 from .figures import Reference as Reference
+from .onto import plot as plot
+from .onto import style as style

@@ -6,10 +6,10 @@ Matplotlib is imported only to draw: on Agg canvases, without pyplot or global s
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from matplotlib.text import Text
 
 Marks = Mapping[str, float | Band | None]
+Kind = Literal["png", "pdf", "svg"]
+FILES: tuple[Kind, ...] = ("png", "pdf")
 
 
 def draw(figure: Figure, trajectory: Trajectory, marks: Marks | None = None) -> Canvas | None:
@@ -43,14 +45,26 @@ def draw(figure: Figure, trajectory: Trajectory, marks: Marks | None = None) -> 
         return None
     import matplotlib
 
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         return _draw(shown, marks or {})
 
 
-def render(figure: Figure, trajectory: Trajectory, marks: Marks | None = None) -> dict[str, bytes]:
-    """The files of a figure, ``{"png": ..., "pdf": ...}``, the same bytes whenever it is drawn.
+def render(
+    figure: Figure,
+    trajectory: Trajectory,
+    marks: Marks | None = None,
+    kinds: Sequence[Kind] = FILES,
+) -> dict[Kind, bytes]:
+    """The files of a figure, by their kind, the same bytes whenever it is drawn.
 
-    ``{}`` when the trajectory has nothing to show in it; raises what `draw` raises.
+    PNG and PDF are on white paper; SVG has none, and its texts are outlines: it looks the same
+    wherever it is shown.
+
+    Returns:
+        ``{}`` when the trajectory has nothing to show in the figure.
+
+    Raises:
+        ValueError: as `draw`.
     """
     drawn = draw(figure, trajectory, marks)
     if drawn is None:
@@ -60,11 +74,14 @@ def render(figure: Figure, trajectory: Trajectory, marks: Marks | None = None) -
     metadata = {
         "png": {"Title": figure.name, "Description": figure.caption},
         "pdf": {"Title": figure.name, "Subject": figure.caption, "CreationDate": None},
+        "svg": {"Title": figure.name, "Description": figure.caption, "Date": None},
     }
-    files = {}
-    with matplotlib.rc_context(_STYLE):
-        for kind, entries in metadata.items():
-            drawn.savefig(buffer := BytesIO(), format=kind, metadata=entries)
+    files: dict[Kind, bytes] = {}
+    with matplotlib.rc_context(STYLE):
+        for kind in kinds:
+            drawn.savefig(
+                buffer := BytesIO(), format=kind, metadata=metadata[kind], transparent=kind == "svg"
+            )
             files[kind] = buffer.getvalue()
     return files
 
@@ -72,8 +89,9 @@ def render(figure: Figure, trajectory: Trajectory, marks: Marks | None = None) -
 # fmt: off
 # STIX comes with matplotlib, so that every machine draws the same, and is embedded three times
 # as fast as its default. Type 42, because publishers refuse type 3.
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "font.family": "STIXGeneral", "font.size": 8.0, "mathtext.fontset": "stix", "pdf.fonttype": 42,
+    "svg.fonttype": "path", "svg.hashsalt": "gradflow",
     "axes.labelsize": 8.5, "axes.labelpad": 2.5, "axes.linewidth": 0.6, "axes.axisbelow": True,
     "axes.spines.top": False, "axes.spines.right": False, "lines.linewidth": 1.2,
     "axes.formatter.useoffset": False, "axes.formatter.limits": (-3, 4),
@@ -117,7 +135,7 @@ def _draw(shown: list[tuple[Panel, list[Curve]]], marks: Marks) -> Canvas:
     for panel, drawn in shown:
         # Of their final height already, for the ticks to be measured depend on it.
         axes.append(canvas.add_axes((0.2, 0, 0.3, 1), sharey=axes[0] if shared and axes else None))
-        keys.append(_plot(axes[-1], panel, drawn))
+        keys.append(plot_curves(axes[-1], panel, drawn))
     for ax, (panel, drawn) in zip(axes, shown, strict=True):
         _set_ticks(ax.yaxis, panel.yscale, panel.ylabel or drawn[0].name)
         if shared and ax is axes[1]:
@@ -150,7 +168,7 @@ def _draw(shown: list[tuple[Panel, list[Curve]]], marks: Marks) -> Canvas:
     return canvas
 
 
-def _plot(ax: Axes, panel: Panel, drawn: list[Curve]) -> list[Artist]:
+def plot_curves(ax: Axes, panel: Panel, drawn: list[Curve]) -> list[Artist]:
     """Puts curves and references on the axes; returns what the legend should name."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch

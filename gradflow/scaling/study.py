@@ -12,7 +12,7 @@ import jax
 from ..ensemble import checked_seeds, solve_ensemble
 from ..flow import FlowSpec, checked
 from ..problem import Problem
-from ..progress import Progress
+from ..progress import Progress, Shown, shown
 from ..tasks import Task
 from ..trajectory import Trajectory
 from .fits import Fit, fits
@@ -53,6 +53,7 @@ def _build(task: Task, seed: int) -> Problem:
     return task.build(jax.random.key(seed))
 
 
+@shown
 def scaling_study(
     task: Task,
     vary: Mapping[str, Sequence[int]],
@@ -61,7 +62,7 @@ def scaling_study(
     t1: float,
     model_weights: int = 0,
     build: Callable[[Task, int], Problem] = _build,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Shown = None,
     cancelled: Callable[[], bool] | None = None,
     **options: Any,
 ) -> Study:
@@ -79,7 +80,7 @@ def scaling_study(
         model_weights: up to how many weights `Task.counterpart` is run too, e.g. the transformer
             itself beside its coupled system.
         build: makes the problem of a task and a seed.
-        progress: called now and then with how far all is, by one thread at a time.
+        progress: as in `gradflow.solve`, of all together, by one thread at a time.
         cancelled: called now and then, from several threads; everything ends when it returns
             true, and what is finished is kept.
         **options: all else that `gradflow.solve` takes but `observables`.
@@ -90,6 +91,7 @@ def scaling_study(
     Raises:
         ValueError: an argument is out of range.
     """
+    tell = progress if callable(progress) else None
     spec = Scaling(vary={name: tuple(values) for name, values in vary.items()})
     for path, message in spec.misfits(task):
         raise ValueError(f"{'.'.join(path)}: {message}")
@@ -112,7 +114,7 @@ def scaling_study(
                 partial(build, point),
                 seeds,
                 **arguments | {"solver": solver},
-                progress=progress and _overall(progress, name, i, len(plan.points)),
+                progress=tell and _overall(tell, name, i, len(plan.points)),
                 cancelled=cancelled,
             )
         except Exception as error:  # of this point alone: the others go on

@@ -1,6 +1,6 @@
 """The built-in problems: each is a spec that builds one. A new one is a file and a row here."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Union
 
 from pydantic import Field
 
@@ -16,6 +16,9 @@ from .deep_linear import DeepLinear as DeepLinear
 from .digits import Digits as Digits
 from .matrix_factorisation import MatrixFactorisation as MatrixFactorisation
 from .measure import Measure as Measure
+from .next_token import NextToken as NextToken
+from .python import Python as Python
+from .python import TargetError as TargetError
 from .separable import Separable as Separable
 from .task import Task as Task
 from .teacher_student import TeacherStudent as TeacherStudent
@@ -30,16 +33,10 @@ KINDS = (
     Separable,
     TeacherStudent,
     Committee,
+    NextToken,
+    Python,
 )
-TaskSpec = Annotated[
-    Cooccurrence
-    | Coupled
-    | Deep
-    | Digits
-    | DeepLinear
-    | MatrixFactorisation
-    | Separable
-    | TeacherStudent
-    | Committee,
-    Field(discriminator="kind"),
-]
+if TYPE_CHECKING:
+    TaskSpec = Task
+else:
+    TaskSpec = Annotated[Union[KINDS], Field(discriminator="kind")]  # noqa: UP007

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping
+from pathlib import Path
 from typing import ClassVar
 
 from jaxtyping import Array
 
 from .._spec import Spec
-from ..observables import Event, Observable
+from ..observables import Event, Observable, PlainObservable
 from ..plotting import ENERGY, LOSS, Figure
 from ..problem import Problem
-from ..trajectory import Trajectory
+from ..trajectory import SEED, Trajectory
 from .claims import Claim
 from .measure import Measure
 
@@ -28,10 +29,15 @@ class Task(Spec, abc.ABC):
 
     title: ClassVar[str] = ""
     sizes: ClassVar[Mapping[str, str]] = {}
-    observables: ClassVar[tuple[Observable, ...]] = ()
+    observables: ClassVar[tuple[Observable | PlainObservable, ...]] = ()
     events: ClassVar[tuple[Event, ...]] = ()
     figures: ClassVar[tuple[Figure, ...]] = (LOSS, ENERGY)
     ensemble_figures: ClassVar[tuple[Figure, ...] | None] = None  # in their place over seeds
+
+    @property
+    def source(self) -> Path | None:
+        """A file of the user's that the problem is made by; a run keeps a copy."""
+        return None
 
     @abc.abstractmethod
     def build(self, key: Array, data_key: Array | None = None) -> Problem:
@@ -40,6 +46,12 @@ class Task(Spec, abc.ABC):
         Without a `data_key` both are drawn from `key`. Either way the data of two problems are
         the same where the key that they are drawn from is, and likewise the parameters.
         """
+
+    def drawn(self, trajectory: Trajectory) -> tuple[Figure, ...]:
+        """Its figures of what was recorded."""
+        if SEED in trajectory.coords and self.ensemble_figures is not None:
+            return self.ensemble_figures
+        return self.figures
 
     def phases(self, trajectory: Trajectory) -> dict[str, float | None]:
         """The times that separate the phases of training; ``None`` for one not reached."""

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ...invariants import SAVE, gram_change, relative_drift
+from ...invariants import SAVE, gram_changes, relative_drift
 from ...observables import Observable, Snapshot
 from ..cooccurrence.data import SPECIAL, WORDS
 from ..cooccurrence.measures import rate, special_weights
@@ -74,8 +74,8 @@ def _balance_values(s: Snapshot) -> Array:
     now, then = s.params, s.initial
     drifts = []
     for i, (layer, start) in enumerate(zip(now.layers, then.layers, strict=True)):
-        readers = _moved(_reader(now, i).T, _reader(then, i).T, layer.heads)
-        values = _moved(layer.w_v, start.w_v, layer.heads)
+        readers = gram_changes(_reader(now, i).T, _reader(then, i).T, layer.heads)
+        values = gram_changes(layer.w_v, start.w_v, layer.heads)
         drifts.append(jax.vmap(relative_drift)(readers, values))
     return jnp.stack(drifts)
 
@@ -83,8 +83,8 @@ def _balance_values(s: Snapshot) -> Array:
 def _balance_attention(s: Snapshot) -> Array:
     drifts = []
     for layer, start in zip(s.params.layers, s.initial.layers, strict=True):
-        keys = _moved(layer.w_k, start.w_k, layer.heads)
-        queries = _moved(layer.w_q, start.w_q, layer.heads)
+        keys = gram_changes(layer.w_k, start.w_k, layer.heads)
+        queries = gram_changes(layer.w_q, start.w_q, layer.heads)
         drifts.append(jax.vmap(relative_drift)(keys, queries))
     return jnp.stack(drifts)
 
@@ -95,11 +95,3 @@ def _reader(model: DeepTransformer, i: int) -> Float[Array, "rows width"]:
         return model.w
     above = model.layers[i + 1]
     return jnp.concatenate([above.w_v, above.w_k, above.w_q])
-
-
-def _moved(
-    now: Float[Array, "width inputs"], then: Float[Array, "width inputs"], heads: int
-) -> Float[Array, "head part part"]:
-    """X X^T less what it was, for the rows X of every head."""
-    now, then = (x.reshape(heads, -1, x.shape[1]) for x in (now, then))
-    return jax.vmap(lambda x, y: gram_change(x.T, y.T))(now, then)

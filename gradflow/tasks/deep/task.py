@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -12,6 +11,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from ...observables import Observable
 from ...plotting import Figure
 from ...problem import Problem
+from ..blocks import check_heads
 from ..checking import Special
 from ..cooccurrence.evidence import Row
 from ..cooccurrence.sentences import Sentences
@@ -47,17 +47,7 @@ class Deep(Sentences):
     @field_validator("heads")
     @classmethod
     def _divide_the_width(cls, heads: int, fields: ValidationInfo) -> int:
-        width = fields.data.get("width", 0)  # 0 where it is refused itself
-        if width % heads:
-            small = [n for n in range(1, math.isqrt(width) + 1) if width % n == 0]
-            divisors = (*small, *(width // n for n in small))
-            nearest = min(divisors, key=lambda n: abs(n - heads))
-            multiple = -(-width // heads) * heads
-            raise ValueError(
-                f"got {heads}, which does not divide width = {width}; allowed: a divisor of the "
-                f"width, the nearest is {nearest}, or set width to {multiple}"
-            )
-        return heads
+        return check_heads(heads, fields.data.get("width", 0))  # 0 where it is refused itself
 
     @property
     def observables(self) -> tuple[Observable, ...]:

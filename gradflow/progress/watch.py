@@ -39,6 +39,10 @@ class Progress:
     point: str = ""
 
 
+# What a run is told of those who watch: whom to call, or whether to show how far it is.
+Shown = Callable[[Progress], None] | bool | None
+
+
 class Run(Protocol):
     """A run that is advanced chunk by chunk. A flow is told how far by its time, a descent by its
     step; either is told by infinity to go to its end.
@@ -71,18 +75,19 @@ class Watch:
     """Whoever looks on.
 
     Attributes:
-        progress: told now and then how far a run is.
+        progress: told now and then how far a run is; `gradflow.progress.shown` has made a
+            function of what was ``True``.
         cancelled: asked now and then whether to end.
     """
 
-    progress: Callable[[Progress], None] | None = None
+    progress: Shown = None
     cancelled: Callable[[], bool] | None = None
 
     def reach(self, run: Run, until: float = math.inf) -> None:
         """Advance `run` to `until`, to its end, or to where it is cancelled."""
         while not run.passed(until):
             run.advance(until)
-            if self.progress is not None:
+            if callable(self.progress):
                 self.progress(run.progress())
             if run.result is None and self.cancelled is not None and self.cancelled():
                 run.end("cancelled")

@@ -1,8 +1,8 @@
-"""What is recorded along a run."""
+"""A quantity recorded along a run, and the moment of the run that it is read from."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -10,9 +10,8 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from ._linalg import tree_norm, tree_sub
-from .problem import Problem
-from .save_times import SaveTimes
+from ..problem import Problem
+from ..save_times import SaveTimes
 
 
 class Snapshot(eqx.Module):
@@ -74,7 +73,7 @@ class Reading(NamedTuple):
         return tuple(map(jnp.asarray, value)) if self.several else jnp.asarray(value), memory
 
 
-Axes = tuple[tuple[str, tuple[str | int, ...]], ...]
+Axes = tuple[tuple[str, tuple[str | int | float, ...]], ...]
 
 
 @dataclass(frozen=True)
@@ -148,93 +147,3 @@ class Event:
     def reading(self) -> Reading:
         """What the compiled program knows of it."""
         return Reading(self.function)
-
-
-def _loss(snapshot: Snapshot) -> Array:
-    return snapshot.problem.loss(snapshot.arrays, snapshot.data)
-
-
-def _grad_norm(snapshot: Snapshot) -> Array:
-    return tree_norm(snapshot.slope if snapshot.gradient is None else snapshot.gradient)
-
-
-def _distance(snapshot: Snapshot) -> Array:
-    return tree_norm(tree_sub(snapshot.arrays, snapshot.origin))
-
-
-def _dissipated(snapshot: Snapshot) -> Array:
-    assert snapshot.dissipated is not None
-    return snapshot.dissipated
-
-
-def _energy(snapshot: Snapshot) -> Array:
-    assert snapshot.energy is not None
-    return snapshot.energy
-
-
-LOSS = Observable("loss", _loss, label="loss")
-GRAD_NORM = Observable("grad_norm", _grad_norm, label="gradient norm")
-DISTANCE = Observable("distance", _distance, label="distance travelled")
-DISSIPATED = Observable("dissipated", _dissipated, label="integral of squared gradient norm")
-# Of a field that dissipates something else than the loss.
-ENERGY = Observable("flow_energy", _energy, label="energy of the flow")
-COMMON = (LOSS, GRAD_NORM, DISTANCE, DISSIPATED)  # of every run of a problem with a loss
-
-
-@dataclass(frozen=True)
-class _Plain:
-    """A user's function ``(t, params, data)`` as one of a snapshot."""
-
-    function: Callable[[Any, Any, Any], Array]
-
-    def __call__(self, snapshot: Snapshot) -> Array:
-        return jnp.asarray(self.function(snapshot.time, snapshot.params, snapshot.data))
-
-
-def recorded(
-    problem: Problem,
-    extra: Sequence[Observable] | Mapping[str, Callable[[Any, Any, Any], Array]] = (),
-    asked: Sequence[Observable] = (),
-    automatic: Sequence[Observable] = (),
-) -> tuple[Observable, ...]:
-    """All that a run of `problem` records: the common quantities, the problem's own, and others.
-
-    Args:
-        problem: what is solved.
-        extra: observables, or plain functions ``(t, params, data)`` by name.
-        asked: further observables.
-        automatic: those that nobody asked for, each left out where its name, or that of an axis
-            of its, is taken.
-
-    Returns:
-        The observables, every name once.
-
-    Raises:
-        ValueError: two observables of one name, or one that this problem does not admit.
-        TypeError: `extra` holds something else.
-    """
-    common = COMMON if problem.has_loss else (DISTANCE,)
-    if isinstance(extra, Mapping):
-        extra = [Observable(name, _Plain(function)) for name, function in extra.items()]
-    every = (*common, *problem.observables, *extra, *asked)
-    names: set[str] = set()
-    for observable in every:
-        if not isinstance(observable, Observable):
-            raise TypeError(
-                f"observables are Observable objects, or a mapping from names to functions "
-                f"(t, params, data); got {observable!r}"
-            )
-        parts = (part.name for part in observable.variables)
-        for name in dict.fromkeys((observable.name, *parts)):
-            if name in names:
-                raise ValueError(f"two observables are called {name!r}; rename one")
-            names.add(name)
-        if observable.cost is not None:
-            observable.cost(problem)  # raises where it cannot be had
-    taken = names.union(*map(_axis_names, every))
-    free = (o for o in automatic if taken.isdisjoint({o.name, *_axis_names(o)}))
-    return (*every, *free)
-
-
-def _axis_names(observable: Observable) -> set[str]:
-    return {axis for part in observable.variables for axis, _ in part.axes}
