@@ -139,7 +139,7 @@ def test_a_flow_off_the_closed_form_is_noticed(solved):
     [
         (gf.tasks.DeepLinear, {"strengths": (2.0, 3.0)}, "must be descending"),
         (gf.tasks.DeepLinear, {"width": 3}, "got 3 for 4 modes; allowed: 4 or more"),
-        (gf.tasks.DeepLinear, {"initial_strength": 1.0}, "got 1; allowed: below 1, the least"),
+        (gf.tasks.DeepLinear, {"initial_strength": 0.5}, "got 0.5; allowed: below 0.5, half"),
         (gf.tasks.MatrixFactorisation, {"size": 3}, "got 4 values; allowed: at most size = 3"),
         (gf.tasks.Committee, {"units": 5, "inputs": 4}, "got 4 for 5 orthogonal units; allowed: 5"),
     ],

@@ -60,6 +60,25 @@ def recorded(trajectory: Trajectory, name: str, **labels: Any) -> Series:
     return Series.of(trajectory.times(name), trajectory.sel(name, **labels), known)
 
 
+def ascending(claim: Claim, times: np.ndarray) -> Claim:
+    """The claim that one time comes after another; its value is the least ratio of neighbours.
+
+    >>> import numpy as np
+    >>> from gradflow.tasks import Claim
+    >>> from gradflow.tasks.checking import ascending
+    >>> claim = ascending(Claim("T1 < T2 < T3", "Thm 1", "ratio"), np.array([1.0, 2.0, 8.0]))
+    >>> claim.held, claim.value
+    (True, 2.0)
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = float(np.min(times[1:] / times[:-1], initial=np.inf))
+    return claim._replace(
+        value=ratio if np.isfinite(ratio) else None,
+        held=bool(np.all(np.diff(times) > 0)),
+        interval=(float(times.min()), float(times.max())),
+    )
+
+
 def bounded(
     claim: Claim,
     series: Series,

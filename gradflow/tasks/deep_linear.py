@@ -185,7 +185,7 @@ class DeepLinear(Task):
         strengths: the singular values S of the task, descending: inputs and outputs are as many.
         width: units of each hidden layer; at least as many as there are modes.
         samples: inputs; at least as many as there are modes.
-        initial_strength: of every mode at t = 0; below the smallest of `strengths`.
+        initial_strength: of every mode at t = 0; below half the smallest of `strengths`.
 
     >>> import gradflow as gf
     >>> import jax
@@ -209,9 +209,9 @@ class DeepLinear(Task):
     @field_validator("initial_strength")
     @classmethod
     def _below_all(cls, initial: float, fields: ValidationInfo) -> float:
-        least = min(fields.data.get("strengths", (np.inf,)))
-        if initial >= least:
-            raise ValueError(f"got {initial:g}; allowed: below {least:g}, the least of strengths")
+        half = min(fields.data.get("strengths", (np.inf,))) / 2
+        if initial >= half:
+            raise ValueError(f"got {initial:g}; allowed: below {half:g}, half the least strength")
         return initial
 
     @property

@@ -15,7 +15,7 @@ from ..analysis import positive_since
 from ..observables import Event, Observable, Snapshot
 from ..plotting import Figure, Line, Panel
 from ..trajectory import Trajectory
-from .checking import UnansweredError
+from .checking import UnansweredError, ascending
 from .claims import Claim
 
 
@@ -105,24 +105,19 @@ class Modes:
         """T_k of all modes, shape ``(modes,)``.
 
         Raises:
-            UnansweredError: not all are learnt.
+            UnansweredError: not all are learnt on the way.
         """
         found = self.phases(trajectory)
         if missing := [name for name, time in found.items() if time is None]:
-            raise UnansweredError(
-                f"{', '.join(missing)} not reached by {trajectory.final_time:.3g}"
-            )
+            names, end = ", ".join(missing), trajectory.final_time
+            raise UnansweredError(f"{names} not reached by t = {end:.3g}")
+        if 0.0 in found.values():
+            raise UnansweredError("a mode is learnt from the start")
         return np.array(list(found.values()), float)
 
     def ordered(self, trajectory: Trajectory, claim: Claim) -> Claim:
         """The claim that a stronger mode is learnt before a weaker one, by a factor in time."""
-        times = self.times(trajectory)
-        if len(times) < 2:
-            raise UnansweredError("there is one mode")
-        factor = float(np.min(times[1:] / times[:-1]))
-        return claim._replace(
-            value=factor, held=factor > 1, interval=(float(times.min()), float(times.max()))
-        )
+        return ascending(claim, self.times(trajectory))
 
     def figure(self, theory: Callable[[Trajectory], np.ndarray], name: str, caption: str) -> Figure:
         """The strengths over time, and over them what a theory says they are.
