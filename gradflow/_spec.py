@@ -2,9 +2,9 @@
 
 import inspect
 import re
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationError
 
 
 class Spec(BaseModel):
@@ -35,3 +35,24 @@ class Spec(BaseModel):
                     schema["properties"][name]["description"] = " ".join(text.split())
             schema["description"] = summary
         return reference
+
+
+AnySpec = TypeVar("AnySpec", bound=Spec)
+
+
+def checked(spec: type[AnySpec], **fields: Any) -> AnySpec:
+    """The arguments of a function as a spec.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+    try:
+        return spec(**fields)
+    except ValidationError as error:
+        faults: dict[str, list[str]] = {}
+        for fault in error.errors():
+            # Of the alternatives of a union, which stand in brackets, only the field's own name.
+            path = ".".join(str(part) for part in fault["loc"] if "[" not in str(part))
+            faults.setdefault(f"{path} = {fault['input']!r}", []).append(fault["msg"])
+        told = (f"{what}: {', or '.join(messages)}" for what, messages in faults.items())
+        raise ValueError("; ".join(told)) from None

@@ -132,6 +132,8 @@ def solve(
         _say(_headline(loaded, trajectory))
         for line in outcome.comparison.findings if outcome.comparison is not None else ():
             _say(line)
+        for line in outcome.critical_point.lines() if outcome.critical_point is not None else ():
+            _say(line)
         for line in tabulated(outcome.claims):
             _say(line)
     if ensemble is not None and ensemble.failures:
@@ -170,6 +172,20 @@ def plot(run: Path) -> None:
         _fail(str(error))
     for path in written:
         click.echo(str(path))
+
+
+@main.command()
+@_RUN
+def report(run: Path) -> None:
+    """Put the run in DIR on one page, DIR/report.html, which needs no network."""
+    from .report import write
+    from .storage import StorageError
+
+    try:
+        written = write(run)
+    except StorageError as error:
+        _fail(str(error))
+    click.echo(str(written))
 
 
 @main.command()

@@ -12,17 +12,19 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from . import comparison, ensemble, flow, scaling, storage
+from . import comparison, ensemble, flow, report, scaling, storage
 from ._blame import UsersError, not_finite, told
 from ._faults import nearest
 from .analysis import Band, band
 from .config import Config
 from .config import load as load_config
+from .critical_points import CriticalPoint, polish
 from .flow.plan import observed
 from .manifest import begin, end
+from .plotting import FILES
 from .problem import Problem
 from .progress import Progress
-from .report import invariants, keep, of_flow, of_run, of_study, phases, render
+from .report import Shown, invariants, keep, of_flow, of_run, of_study, phases, render
 from .tasks import Claim, Python, Tally, TargetError, Task, tally
 from .trajectory import Trajectory
 
@@ -48,6 +50,7 @@ class Outcome(NamedTuple):
         comparison: with the descents, if there were any.
         claims: those of the task, checked along the flow, or tallied over the seeds.
         ensemble: the runs of several seeds.
+        critical_point: that the flow goes to, if it was asked for and the flow is whole.
         notes: what a user should know of it, a line or a few each.
     """
 
@@ -55,6 +58,7 @@ class Outcome(NamedTuple):
     comparison: comparison.Comparison | None
     claims: tuple[Claim, ...] | tuple[Tally, ...] = ()
     ensemble: ensemble.Ensemble | None = None
+    critical_point: CriticalPoint | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -110,6 +114,7 @@ def run(
     warmer.start()
     try:
         outcome = _compute(config, problem, progress=progress, cancelled=cancelled)
+        outcome = _polished(config, problem, outcome, cancelled)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
@@ -128,16 +133,17 @@ def run(
         for i, descent in enumerate(compared.descents):
             storage.write_trajectory(directory / storage.DESCENT.format(i), descent)
         storage.write_trajectory(directory / storage.COMPARISON, compared.record)
+    if (point := outcome.critical_point) is not None:
+        storage.write_arrays(directory / storage.CRITICAL_POINT, _named_arrays(point.params))
+        storage.write_arrays(directory / storage.EIGENVALUES, point.spectrum)
     summary = summarise(config.problem, outcome)
     storage.write_json(directory / storage.SUMMARY, summary)
     outcome = outcome._replace(claims=_claims(config.problem, outcome))
     if outcome.claims:
         rows = [claim._asdict() for claim in outcome.claims]
         storage.write_json(directory / storage.CLAIMS, {"claims": rows})
-    if config.figures:
-        record = None if compared is None else compared.record
-        keep(render(of_flow(config.problem, outcome.flow, record)), directory)
-    end(manifest, directory)
+    record = None if compared is None else compared.record
+    _show(config, of_flow(config.problem, outcome.flow, record), manifest, directory)
     return outcome
 
 
@@ -172,10 +178,19 @@ def scale(
     rows = [fit._asdict() for fit in study.fits]
     failures = {"failures": list(study.failures)} if study.failures else {}
     storage.write_json(directory / storage.SUMMARY, {"scaling": rows, **failures})
-    if config.figures:
-        keep(render(of_study(config.problem, study.record)), directory)
-    end(manifest, directory)
+    _show(config, of_study(config.problem, study.record), manifest, directory)
     return study
+
+
+def _show(config: Config, shown: list[Shown], manifest: dict[str, Any], directory: Path) -> None:
+    """Draw the figures, say that the run is whole, and put it on a page."""
+    kinds = (*FILES, "svg") if config.report else FILES
+    drawn = tuple(render(shown, kinds)) if config.figures else ()
+    if config.figures:
+        keep(drawn, directory)
+    end(manifest, directory)
+    if config.report:
+        report.write(directory, drawn)
 
 
 def _compute(config: Config, problem: Problem, **watch: Any) -> Outcome:
@@ -199,6 +214,15 @@ def _compute(config: Config, problem: Problem, **watch: Any) -> Outcome:
         **watch,
     )
     return Outcome(compared.flow, compared)
+
+
+def _polished(config: Config, problem: Problem, outcome: Outcome, cancelled: Any) -> Outcome:
+    """The same with the critical point that the flow goes to, where that was asked for."""
+    spec = config.polishing
+    if spec is None or outcome.cancelled or outcome.flow.result in flow.FAILURES:
+        return outcome
+    point = polish(problem, outcome.flow, cancelled=cancelled, **spec.model_dump())
+    return outcome._replace(critical_point=point)
 
 
 def _compute_ensemble(config: Config, arguments: dict[str, Any]) -> Outcome:
@@ -240,11 +264,12 @@ def prepare(config: Config) -> Problem:
     problem = build(config, config.seed)
     if isinstance(config.problem, Python):
         _check_own(config.problem, config, problem)
-    if config.descent is not None:
+    for key, part in (("descent", config.descent), ("polish", config.polishing)):
         try:
-            config.descent.check(problem)
+            if part is not None:
+                part.check(problem)
         except (TypeError, ValueError) as error:
-            raise UnfitError("descent", str(error)) from None
+            raise UnfitError(key, str(error)) from None
     return problem
 
 
@@ -344,6 +369,7 @@ def summarise(task: Task, outcome: Outcome) -> dict[str, Any]:
             **({"balancedness": drift.max()} if len(drift) else {}),
             **invariants(task, trajectory),
         },
+        "critical_point": (point := outcome.critical_point) and point.summary(),
     }
     if compared is not None:
         summary |= {"descent": comparison.summary(compared), "comparison": compared.record.attrs}
@@ -354,6 +380,7 @@ def summarise(task: Task, outcome: Outcome) -> dict[str, Any]:
             for name, times in trajectory.attrs["phases"].items()
         }
         summary["seeds"] |= {"failures": runs.failures} if runs.failures else {}
+    summary["notes"] = list(outcome.notes)
     return {key: part for key, part in summary.items() if part}
 
 
@@ -380,4 +407,5 @@ def _import_ahead(figures: bool) -> None:
     if figures:
         import matplotlib.backends.backend_agg
         import matplotlib.backends.backend_pdf
+        import matplotlib.backends.backend_svg
         import matplotlib.figure  # noqa: F401

@@ -24,12 +24,18 @@ CLAIMS = "claims.json"
 FLOW = "flow.nc"
 FINAL = "flow-final.npz"
 SOURCE = "problem.py"  # a copy of the file that a user's own problem is made by
+CRITICAL_POINT = "critical-point.npz"
+EIGENVALUES = "critical-point-eigenvalues.npz"
 DESCENT = "descent-{}.nc"  # by the place of its learning rate in the configuration
 COMPARISON = "comparison.nc"
 SCALING = "scaling.nc"
 FIGURES = "figures"
+REPORT = "report.html"
 # What a run consists of beside its manifest.
-_FILES = (CONFIG, SOURCE, SUMMARY, CLAIMS, "*.nc", FINAL, f"{FIGURES}/*.png", f"{FIGURES}/*.pdf")
+_FILES = (
+    *(CONFIG, SOURCE, SUMMARY, CLAIMS, "*.nc", FINAL, CRITICAL_POINT, EIGENVALUES),
+    *(f"{FIGURES}/*.png", f"{FIGURES}/*.pdf", REPORT),
+)
 
 
 class StorageError(Exception):
@@ -45,12 +51,14 @@ class Run:
         trajectories: every trajectory by the stem of its file, e.g. ``"flow"``.
         summary: the headline numbers.
         manifest: what made the run: versions, device, seed, command, times.
+        claims: the task's claims, by the fields of `gradflow.tasks.Claim` or of its `Tally`.
     """
 
     directory: Path
     trajectories: dict[str, Trajectory]
     summary: dict[str, Any]
     manifest: dict[str, Any]
+    claims: list[dict[str, Any]]
 
     @property
     def flow(self) -> Trajectory:
@@ -229,6 +237,7 @@ def load(directory: str | Path) -> Run:
         {path.stem: read_trajectory(path) for path in sorted(directory.glob("*.nc"))},
         _read_json(directory / SUMMARY) if (directory / SUMMARY).exists() else {},
         manifest,
+        _read_json(directory / CLAIMS).get("claims", []) if (directory / CLAIMS).exists() else [],
     )
 
 

@@ -42,8 +42,9 @@ def _scratch(tmp_path, monkeypatch):
 
 
 def small(*arguments, err=None):
-    """Solve the smallest problem, without figures unless asked for."""
-    return gradflow("solve", QUICKSTART, *SMALL, "figures=false", *arguments, err=err)
+    """Solve the smallest problem, without figures and report unless asked for."""
+    plain = "figures=false", "report=false"
+    return gradflow("solve", QUICKSTART, *SMALL, *plain, *arguments, err=err)
 
 
 class Terminal(io.StringIO):
@@ -194,7 +195,7 @@ def test_solve_prints_the_path_alone_and_what_came_out_beside():
 
 
 def test_overwrite_replaces_a_run_and_nothing_else():
-    assert small("figures=true", "--output", "run").code == 0
+    assert small("figures=true", "report=true", "--output", "run").code == 0
     Path("run/notes.md").write_text("mine")
     Path("run/descent-0.nc").write_text("of the run before")
     assert small("--output", "run", "--overwrite", "seed=1").code == 0
@@ -378,7 +379,7 @@ def test_a_signal_to_the_process(tmp_path):
     assert f"interrupted at t = {flow.final_time:.6g}" in seen.decode()
 
 
-@pytest.mark.parametrize("file", ["flow.nc", "summary.json", "loss.pdf"])
+@pytest.mark.parametrize("file", ["flow.nc", "summary.json", "loss.pdf", "report.html"])
 def test_a_full_disk_is_one_line_and_leaves_whole_files(file, monkeypatch):
     replace = os.replace
 
@@ -388,7 +389,7 @@ def test_a_full_disk_is_one_line_and_leaves_whole_files(file, monkeypatch):
         replace(source, target)
 
     monkeypatch.setattr(storage.os, "replace", full)
-    done = small("figures=true", "--output", "run")
+    done = small("figures=true", "report=true", "--output", "run")
     assert (done.code, done.out) == (1, "")
     assert done.err.count("\n") == 1
     assert re.match(

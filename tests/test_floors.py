@@ -11,7 +11,7 @@ FLOORS = (
     {"recording"},
     {"spectra", "invariants"},
     {"descent", "flow", "tasks"},
-    {"comparison", "ensemble"},
+    {"comparison", "critical_points", "ensemble"},
     {"scaling"},
     {"_faults"},
     {"config"},

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import diffrax
-from pydantic import ValidationError
 
+from .. import _spec
 from ..fields import GRADIENT, FieldSpec
 from ..observables import Observables
 from ..problem import Problem
@@ -109,13 +109,4 @@ def checked(**fields: Any) -> FlowSpec:
     if isinstance(fields.get("solver"), diffrax.AbstractSolver):
         fields["solver"] = "auto"
     fields["save_each"] = dict(fields.get("save_each") or {})
-    try:
-        return FlowSpec(**fields)
-    except ValidationError as error:
-        faults: dict[str, list[str]] = {}
-        for fault in error.errors():
-            # Of the alternatives of a union, which stand in brackets, only the field's own name.
-            path = ".".join(str(part) for part in fault["loc"] if "[" not in str(part))
-            faults.setdefault(f"{path} = {fault['input']!r}", []).append(fault["msg"])
-        told = (f"{what}: {', or '.join(messages)}" for what, messages in faults.items())
-        raise ValueError("; ".join(told)) from None
+    return _spec.checked(FlowSpec, **fields)

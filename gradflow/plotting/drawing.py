@@ -65,6 +65,13 @@ def render(
 
     Raises:
         ValueError: as `draw`.
+
+    >>> import gradflow as gf
+    >>> falling = {"loss": gf.Variable(np.array([4.0, 2.0, 1.0]), ("time",))}
+    >>> run = gf.Trajectory(falling, {"time": np.array([0.0, 1.0, 2.0])}, 2.0, {}, "end_time")
+    >>> files = gf.plotting.render(gf.plotting.LOSS, run, kinds=("png", "svg"))
+    >>> files["png"][1:4], b"</svg>" in files["svg"], gf.plotting.render(gf.plotting.ENERGY, run)
+    (b'PNG', True, {})
     """
     drawn = draw(figure, trajectory, marks)
     if drawn is None:

@@ -78,7 +78,7 @@ def render(
 
 
 def keep(drawn: Iterable[Drawn], directory: Path) -> list[Path]:
-    """Write figures into the run's folder for them, each as it comes.
+    """Write the PNG and PDF of figures into the run's folder for them, each as it comes.
 
     Returns:
         The files written.
@@ -87,9 +87,9 @@ def keep(drawn: Iterable[Drawn], directory: Path) -> list[Path]:
     folder.mkdir(exist_ok=True)
     written = []
     for figure, files in drawn:
-        for kind, content in files.items():
+        for kind in plotting.FILES:
             path = folder / f"{figure.name}.{kind}"
-            storage.write(path, content)
+            storage.write(path, files[kind])
             written.append(path)
     return written
 

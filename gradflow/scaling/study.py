@@ -123,12 +123,10 @@ def scaling_study(
         failures += [f"{name}, seed {seed}: {why}" for seed, why in runs.failures.items()]
         measured[point] = {seed: point.measures(run) for seed, run in runs.whole.items()}
         done += {*runs.whole, *runs.failures} == {*seeds}
-    return Study(
-        assemble(plan, measured, seeds, failures),
-        tuple(failures),
-        (done, len(plan.points)),
-        cancelled is not None and cancelled(),
-    )
+    ended = cancelled is not None and cancelled()
+    record = assemble(plan, measured, seeds, failures)
+    record = replace(record, result="cancelled") if ended else record
+    return Study(record, tuple(failures), (done, len(plan.points)), ended)
 
 
 def _overall(

@@ -12,7 +12,10 @@ from .sentences import Sentences
 
 
 class Cooccurrence(Sentences):
-    """The word co-occurrence problem; defaults are the paper's experiment (Appendix A)."""
+    """The word co-occurrence problem.
+
+    Defaults are the paper's experiment (Appendix A).
+    """
 
     title: ClassVar = "transformer"
     observables: ClassVar = OBSERVABLES
