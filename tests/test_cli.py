@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from command import CONFIGS, QUICKSTART, SMALL, gradflow, listing
+from command import CONFIGS, KNOWN, QUICKSTART, SMALL, gradflow, listing
 from malformed import GOOD, MALFORMED, Malformed
 
 import gradflow as gf
@@ -447,8 +447,9 @@ def test_validate_prints_what_reads_back_as_the_same(config):
     assert load("resolved.yaml").flow.rtol == 1e-8
 
 
-# A scaling study has no flow of its own; `test_scaling` runs it.
-RUNS = sorted(path for path in CONFIGS.glob("*.yaml") if path.stem != "widths")
+# A scaling study has no flow of its own; `test_scaling` runs it, and `test_known_flows` the others.
+ELSEWHERE = {"widths", *KNOWN}
+RUNS = sorted(path for path in CONFIGS.glob("*.yaml") if path.stem not in ELSEWHERE)
 
 
 @pytest.mark.parametrize("config", RUNS, ids=lambda path: path.stem)

@@ -12,7 +12,8 @@ from ...observables import Observable
 from ...plotting import Figure
 from ...problem import Problem
 from ..blocks import check_heads
-from ..cooccurrence.evidence import Row, Special
+from ..checking import Special
+from ..cooccurrence.evidence import Row
 from ..cooccurrence.sentences import Sentences
 from .claims import rows
 from .figures import figures
