@@ -27,13 +27,16 @@ class Spec(BaseModel):
         reference = handler(core_schema)
         schema = handler.resolve_ref_schema(reference)
         for base in reversed(cls.__mro__):
-            summary, _, attributes = inspect.cleandoc(base.__doc__ or "").partition(
-                "\n\nAttributes:\n"
-            )
+            prose, _, _ = inspect.cleandoc(base.__doc__ or "").partition("\n\n>>> ")
+            summary, _, attributes = prose.partition("\n\nAttributes:\n")
             for name, text in re.findall(r"^    (\w+): (.*(?:\n {5,}.*)*)", attributes, re.M):
                 if name in schema.get("properties", {}):
                     schema["properties"][name]["description"] = " ".join(text.split())
             schema["description"] = summary
+        if "kind" in schema.get("properties", {}):
+            # Of several specs a file says by the kind which it means, also where Python need not.
+            schema["properties"]["kind"]["description"] = "which of the alternatives this is."
+            schema["required"] = list(dict.fromkeys(["kind", *schema.get("required", ())]))
         return reference
 
 

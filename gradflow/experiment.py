@@ -66,8 +66,8 @@ class Outcome(NamedTuple):
         """Whether it was cut short from outside."""
         compared = self.comparison
         runs = (self.flow, *(compared.descents if compared is not None else ()))
-        results = self.flow.attrs.get("results", {}).values()
-        return "cancelled" in (*results, *(run.result for run in runs))
+        between = self.ensemble is not None and self.ensemble.cancelled
+        return between or "cancelled" in (run.result for run in runs)
 
 
 def run(

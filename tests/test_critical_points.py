@@ -12,6 +12,7 @@ from problems import Bowl, flat, logistic_scalar
 
 import gradflow as gf
 from gradflow.critical_points import Polish
+from gradflow.critical_points.approach import Modes
 
 FREE = ("newton", "newton-cg", "bfgs")  # of what a problem consists of
 TARGET = 1e-12
@@ -203,6 +204,15 @@ def test_single_precision_has_fewer_digits():
     np.testing.assert_allclose(point.params, [1, 0], atol=1e-6)
     assert (point.type, point.heading_there) == ("minimum", True)
     assert point.gradient_norm < 1e-6
+
+
+def test_of_a_single_rate_the_time_is_a_logarithm():
+    for rates in (np.array([0.3]), np.full(3, np.float32(0.7))):
+        for amplitude in np.geomspace(1e-3, 1e3, 40).astype(rates.dtype):
+            left = np.full(len(rates), amplitude)
+            time = Modes(rates, left / rates, left, 0.0).when(left, 0.0, TARGET)
+            exact = np.log(np.linalg.norm(left) / TARGET) / rates[0]
+            np.testing.assert_allclose(time, exact, rtol=1e-6)
 
 
 def test_what_ends_it_early():

@@ -64,7 +64,8 @@ class Modes(NamedTuple):
             left = np.linalg.norm(amplitudes * np.exp(-self.rates * time))
             return float(np.log(max(left, np.finfo(float).tiny) / goal))
 
-        return cast(float, brentq(excess, 0.0, np.log(now / goal) / self.rates.min()))
+        # Twice the latest that it can be: where all rates are one, that is the time itself.
+        return cast(float, brentq(excess, 0.0, 2 * np.log(now / goal) / self.rates.min()))
 
     @property
     def linear(self) -> bool:

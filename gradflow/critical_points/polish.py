@@ -75,13 +75,13 @@ def polish(
         TypeError: the problem is a vector field.
         ValueError: an argument is out of range, or the trajectory has no final parameters.
 
-    >>> import jax.numpy as jnp
     >>> import gradflow as gf
-    >>> problem = gf.Problem(lambda x, _: x[0] ** 2 + 2 * x[1] ** 2, jnp.array([3.0, 1.0]))
-    >>> flow = gf.solve(problem, t1=1.0)
+    >>> import optax
+    >>> problem = gf.Problem(optax.l2_loss, 1.0, 0.0)  # L(w) = w^2 / 2
+    >>> flow = gf.solve(problem, t1=2.0, save=gf.Linear(count=5))
     >>> point = gf.polish(problem, flow)
     >>> point.type, point.heading_there, round(point.rate, 3)
-    ('minimum', True, 2.0)
+    ('minimum', True, 1.0)
     """
     spec = checked(Polish, method=method, gradient_norm=gradient_norm, max_steps=max_steps)
     spec.check(problem)

@@ -22,6 +22,7 @@ class Polish(Spec):
         gradient_norm: what the norm of the gradient is brought down to.
         max_steps: after which the search is given up.
 
+    >>> from gradflow.critical_points import Polish
     >>> Polish().gradient_norm
     1e-12
     """

@@ -79,6 +79,15 @@ def solve(
     Raises:
         ValueError: an argument is out of range, or `rtol` is below what the dtype can hold.
         TypeError: the problem has no loss where one is needed.
+
+    >>> import gradflow as gf
+    >>> import optax
+    >>> problem = gf.Problem(optax.l2_loss, 1.0, 0.0)  # L(w) = w^2 / 2
+    >>> flow = gf.solve(problem, t1=2.0, save=gf.Linear(count=5))
+    >>> flow["loss"].round(3)  # exp(-2t) / 2
+    array([0.5  , 0.184, 0.068, 0.025, 0.009])
+    >>> round(float(flow.final_params), 3), flow.result
+    (0.135, 'end_time')
     """
     spec = checked(
         t1=t1, rtol=rtol, solver=solver, field=field, save=save,

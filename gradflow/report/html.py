@@ -23,6 +23,7 @@ def tag(name: str, /, *contents: Content, **attributes: str) -> Element:
     An underscore ends the names of attributes that Python has a use for, as of ``class_``, and
     stands for a hyphen within others.
 
+    >>> from gradflow.report.html import tag, text
     >>> text(tag("p", "less is ", tag("b", "<"), " more", class_="small"))
     '<p class="small">less is <b>&lt;</b> more</p>\\n'
     """

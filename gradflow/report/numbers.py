@@ -23,6 +23,7 @@ _NAMES = {
 def name(key: str) -> str:
     """A key in words.
 
+    >>> from gradflow.report.numbers import name
     >>> name("gradient_evaluations"), name("T1"), name("accepted")
     ('gradient evaluations', 'T₁', 'steps accepted')
     """
@@ -36,6 +37,7 @@ def name(key: str) -> str:
 def number(value: float | None, digits: int = 4) -> str:
     """A number to so many significant digits, whole ones in full; a dash for none.
 
+    >>> from gradflow.report.numbers import number
     >>> number(3e4), number(4.684e-10), number(-0.25), number(None)
     ('30,000', '4.684\\xa0×\\xa010⁻¹⁰', '−0.25', '–')
     """
@@ -64,6 +66,7 @@ _SIGNS = {
 def typeset(line: str) -> str:
     """A line made for a terminal, or a label with a little TeX, in the signs that a page has.
 
+    >>> from gradflow.report.numbers import typeset
     >>> typeset("|W^T a|^2 >= -1, net change -8.564e-05 +- 1e-09"), typeset(r"$W_V^\\top W_V$")
     ('|Wᵀ a|² ≥ −1, net change −8.564\\xa0×\\xa010⁻⁵ ± 1\\xa0×\\xa010⁻⁹', 'W_Vᵀ W_V')
     """
@@ -76,6 +79,7 @@ def typeset(line: str) -> str:
 def said(value: Any) -> str:
     """Whatever a summary may hold, in a few words.
 
+    >>> from gradflow.report.numbers import said
     >>> said(True), said(None), said([0.5, 2]), said({"median": 0.2, "low": 0.1, "high": 0.3})
     ('yes', '–', '0.5, 2', '0.2 (0.1 to 0.3)')
     """
@@ -100,6 +104,7 @@ def said(value: Any) -> str:
 def size(count: int) -> str:
     """So many bytes.
 
+    >>> from gradflow.report.numbers import size
     >>> size(512), size(73_400), size(2_000_000)
     ('512 B', '73 kB', '2.0 MB')
     """

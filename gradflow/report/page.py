@@ -35,13 +35,12 @@ def write(directory: str | Path, drawn: Iterable[Drawn] | None = None) -> Path:
         StorageError: there is no run, or one of its files is damaged.
         OSError: the file cannot be written.
 
-    >>> from tempfile import TemporaryDirectory
     >>> import gradflow as gf
-    >>> with TemporaryDirectory() as folder:
-    ...     killed = Path(folder) / "killed"
-    ...     storage.create(killed, {"versions": {"gradflow": "0.1"}}, overwrite=False)
-    ...     page = gf.report.write(killed)
-    ...     page.name, "Unfinished" in page.read_text(encoding="utf-8")
+    >>> from gradflow import storage
+    >>> from pathlib import Path
+    >>> storage.create(Path("killed"), {"versions": {"gradflow": "0.1"}}, overwrite=False)
+    >>> page = gf.report.write("killed")
+    >>> page.name, "Unfinished" in page.read_text(encoding="utf-8")
     ('report.html', True)
     """
     run = storage.load(directory)

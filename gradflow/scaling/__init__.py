@@ -2,7 +2,6 @@
 
 from .figures import figures as figures
 from .fits import HEADING as HEADING
-from .fits import Fit as Fit
 from .fits import fits as fits
 from .fits import tabulated as tabulated
 from .spec import Scaling as Scaling

@@ -69,7 +69,26 @@ HEADING = ("measure", "against", "system", "exponent, 95 % interval", "largest",
 
 
 def fits(record: Trajectory) -> tuple[Fit, ...]:
-    """All power laws of a study, by measure, size and system; those of nothing are left out."""
+    """All power laws of a study, by measure, size and system; those of nothing are left out.
+
+    Args:
+        record: that of a `Study`.
+
+    >>> import gradflow as gf
+    >>> import optax
+    >>> class Bowl(gf.tasks.Task):
+    ...     sizes = {"width": "width $m$"}
+    ...     kind: str = "bowl"
+    ...     width: int = 1
+    ...     def build(self, key, data_key=None):
+    ...         return gf.Problem(optax.l2_loss, float(self.width), 0.0)  # L = width^2 / 2
+    ...     def measures(self, flow):
+    ...         return (gf.tasks.Measure("start", "loss at t = 0", float(flow["loss"][0])),)
+    >>> save = gf.Linear(count=5)
+    >>> study = gf.scaling_study(Bowl(), {"width": [1, 2, 4]}, seeds=2, t1=2.0, save=save)
+    >>> [(fit.measure, round(fit.exponent, 6)) for fit in gf.scaling.fits(study.record)]
+    [('start', 2.0)]
+    """
     return tuple(_fits(record))
 
 
@@ -121,7 +140,25 @@ def _agrees(fit: Order, predicted: float) -> bool | None:
 
 
 def tabulated(found: Sequence[Fit]) -> list[str]:
-    """The fits as an aligned table, a line each under a heading; empty without any."""
+    """The fits as an aligned table, a line each under a heading; empty without any.
+
+    >>> import gradflow as gf
+    >>> import optax
+    >>> class Bowl(gf.tasks.Task):
+    ...     sizes = {"width": "width $m$"}
+    ...     kind: str = "bowl"
+    ...     width: int = 1
+    ...     def build(self, key, data_key=None):
+    ...         return gf.Problem(optax.l2_loss, float(self.width), 0.0)  # L = width^2 / 2
+    ...     def measures(self, flow):
+    ...         return (gf.tasks.Measure("start", "loss at t = 0", float(flow["loss"][0])),)
+    >>> save = gf.Linear(count=5)
+    >>> study = gf.scaling_study(Bowl(), {"width": [1, 2, 4]}, seeds=2, t1=2.0, save=save)
+    >>> for line in gf.scaling.tabulated(study.fits):
+    ...     print(line)
+    measure  against  system  exponent, 95 % interval  largest  order  limit
+    start    width            2.000 (2.000 to 2.000)   2.000    -      -
+    """
     if not found:
         return []
     rows = [HEADING, *(fit.cells() for fit in found)]

@@ -25,6 +25,18 @@ class Task(Spec, abc.ABC):
 
     ``title`` is what figures call it beside its `counterpart`, and ``sizes`` are the fields against
     which its `measures` may be followed, with what a figure writes on that axis.
+
+    >>> import gradflow as gf
+    >>> import optax
+    >>> class Bowl(gf.tasks.Task):
+    ...     sizes = {"width": "width $m$"}
+    ...     kind: str = "bowl"
+    ...     width: int = 1
+    ...     def build(self, key, data_key=None):
+    ...         return gf.Problem(optax.l2_loss, float(self.width), 0.0)  # L = width^2 / 2
+    >>> problem = Bowl(width=3).build(key=None)  # which draws nothing here
+    >>> float(problem.loss(problem.params, problem.data))
+    4.5
     """
 
     title: ClassVar[str] = ""
