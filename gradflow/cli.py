@@ -202,10 +202,10 @@ def validate(config: Path, overrides: tuple[str, ...]) -> None:
     loaded = _load(config, overrides)
     if isinstance(loaded.problem, Python):
         _prepare(loaded)
-        from . import experiment
+        from .building import prepare
 
         with _users_code(config, overrides):
-            experiment.prepare(loaded)
+            prepare(loaded)
     click.echo(dump(loaded), nl=False)
 
 
@@ -280,8 +280,8 @@ def _users_code(config: Path, overrides: tuple[str, ...]) -> Iterator[None]:
     What the user's code prints goes where everything else does that is no result.
     """
     from ._blame import UsersError
+    from .building import UnfitError
     from .config import fault
-    from .experiment import UnfitError
 
     try:
         with redirect_stdout(sys.stderr):

@@ -15,7 +15,7 @@ FLOORS = (
     {"scaling"},
     {"_faults"},
     {"config"},
-    {"manifest"},
+    {"manifest", "building"},
     {"report"},
     {"experiment", "doctor"},
     {"cli"},
