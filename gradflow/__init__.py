@@ -8,12 +8,15 @@ if TYPE_CHECKING:
     from . import fields as fields
     from . import invariants as invariants
     from . import plotting as plotting
+    from . import report as report
     from . import scaling as scaling
     from . import solvers as solvers
     from . import spectra as spectra
     from . import tasks as tasks
     from .comparison import Comparison as Comparison
     from .comparison import compare as compare
+    from .critical_points import CriticalPoint as CriticalPoint
+    from .critical_points import polish as polish
     from .descent import StabilityWarning as StabilityWarning
     from .descent import descend as descend
     from .ensemble import Ensemble as Ensemble
@@ -43,10 +46,17 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 # Imported when first asked for, so that `gradflow --help` does not wait for JAX.
-_ROOMS = ("analysis", "fields", "invariants", "plotting", "scaling", "solvers", "spectra", "tasks")
+# fmt: off
+_ROOMS = (
+    "analysis", "fields", "invariants", "plotting", "report", "scaling", "solvers", "spectra",
+    "tasks",
+)
+# fmt: on
 _HOMES = {
     "Comparison": "comparison",
     "compare": "comparison",
+    "CriticalPoint": "critical_points",
+    "polish": "critical_points",
     "StabilityWarning": "descent",
     "descend": "descent",
     "Ensemble": "ensemble",

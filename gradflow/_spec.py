@@ -2,9 +2,9 @@
 
 import inspect
 import re
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationError
 
 
 class Spec(BaseModel):
@@ -27,11 +27,35 @@ class Spec(BaseModel):
         reference = handler(core_schema)
         schema = handler.resolve_ref_schema(reference)
         for base in reversed(cls.__mro__):
-            summary, _, attributes = inspect.cleandoc(base.__doc__ or "").partition(
-                "\n\nAttributes:\n"
-            )
+            prose, _, _ = inspect.cleandoc(base.__doc__ or "").partition("\n\n>>> ")
+            summary, _, attributes = prose.partition("\n\nAttributes:\n")
             for name, text in re.findall(r"^    (\w+): (.*(?:\n {5,}.*)*)", attributes, re.M):
                 if name in schema.get("properties", {}):
                     schema["properties"][name]["description"] = " ".join(text.split())
             schema["description"] = summary
+        if "kind" in schema.get("properties", {}):
+            # Of several specs a file says by the kind which it means, also where Python need not.
+            schema["properties"]["kind"]["description"] = "which of the alternatives this is."
+            schema["required"] = list(dict.fromkeys(["kind", *schema.get("required", ())]))
         return reference
+
+
+AnySpec = TypeVar("AnySpec", bound=Spec)
+
+
+def checked(spec: type[AnySpec], **fields: Any) -> AnySpec:
+    """The arguments of a function as a spec.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+    try:
+        return spec(**fields)
+    except ValidationError as error:
+        faults: dict[str, list[str]] = {}
+        for fault in error.errors():
+            # Of the alternatives of a union, which stand in brackets, only the field's own name.
+            path = ".".join(str(part) for part in fault["loc"] if "[" not in str(part))
+            faults.setdefault(f"{path} = {fault['input']!r}", []).append(fault["msg"])
+        told = (f"{what}: {', or '.join(messages)}" for what, messages in faults.items())
+        raise ValueError("; ".join(told)) from None

@@ -132,6 +132,8 @@ def solve(
         _say(_headline(loaded, trajectory))
         for line in outcome.comparison.findings if outcome.comparison is not None else ():
             _say(line)
+        for line in outcome.critical_point.lines() if outcome.critical_point is not None else ():
+            _say(line)
         for line in tabulated(outcome.claims):
             _say(line)
     if ensemble is not None and ensemble.failures:
@@ -173,6 +175,20 @@ def plot(run: Path) -> None:
 
 
 @main.command()
+@_RUN
+def report(run: Path) -> None:
+    """Put the run in DIR on one page, DIR/report.html, which needs no network."""
+    from .report import write
+    from .storage import StorageError
+
+    try:
+        written = write(run)
+    except StorageError as error:
+        _fail(str(error))
+    click.echo(str(written))
+
+
+@main.command()
 @_CONFIG
 @_OVERRIDES
 def validate(config: Path, overrides: tuple[str, ...]) -> None:
@@ -186,10 +202,10 @@ def validate(config: Path, overrides: tuple[str, ...]) -> None:
     loaded = _load(config, overrides)
     if isinstance(loaded.problem, Python):
         _prepare(loaded)
-        from . import experiment
+        from .building import prepare
 
         with _users_code(config, overrides):
-            experiment.prepare(loaded)
+            prepare(loaded)
     click.echo(dump(loaded), nl=False)
 
 
@@ -264,8 +280,8 @@ def _users_code(config: Path, overrides: tuple[str, ...]) -> Iterator[None]:
     What the user's code prints goes where everything else does that is no result.
     """
     from ._blame import UsersError
+    from .building import UnfitError
     from .config import fault
-    from .experiment import UnfitError
 
     try:
         with redirect_stdout(sys.stderr):

@@ -14,6 +14,8 @@ from ._faults import MisfitError, Translator, nearest
 from ._spec import Spec
 from ._yaml import Fault, quote, read, write
 from .comparison import Descents
+from .critical_points import Polish
+from .fields import GRADIENT
 from .flow import FlowSpec, check_tolerance
 from .observables import COMMON
 from .scaling import Scaling
@@ -57,7 +59,9 @@ class Config(Spec):
         precision: the dtype of parameters, data and time.
         output: the directory of the run; null for one named after the configuration file.
         figures: whether the figures are drawn.
+        report: whether everything is put on one page, report.html, with the figures if drawn.
         descent: descents by finite steps in lockstep with the flow; null for none.
+        polish: whether, or how, the critical point is found that the flow goes to.
         scaling: a study of what runs measure at other sizes of the problem, in place of its one
             run; null for none.
     """
@@ -71,7 +75,9 @@ class Config(Spec):
     precision: Literal["float64", "float32"] = "float64"
     output: str | None = None
     figures: bool = True
+    report: bool = True
     descent: Descents | None = None
+    polish: bool | Polish = False
     scaling: Scaling | None = None
 
     @field_validator("output")
@@ -81,9 +87,16 @@ class Config(Spec):
             raise ValueError(f"got the text {quote(output)}; allowed: a path, or null")
         return output
 
+    @property
+    def polishing(self) -> Polish | None:
+        """How the critical point is found; ``None`` if it is not."""
+        return Polish() if self.polish is True else self.polish or None
+
     @model_validator(mode="after")
     def _fits_together(self) -> Config:
         faults = list(self._ensemble_faults()) if self.seeds > 1 else []
+        if self.polishing is not None:
+            faults += self._polish_faults()
         if self.scaling is not None:
             faults += self._scaling_faults(self.scaling)
         try:
@@ -129,6 +142,19 @@ class Config(Spec):
                 ("descent",),
                 f"descents run beside one flow, and there are {self.seeds} seeds; allowed: null, "
                 "or seeds: 1",
+            )
+
+    def _polish_faults(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        if self.scaling is not None:
+            yield ("polish",), "one flow is polished, and there is a scaling study; allowed: false"
+        elif self.seeds > 1:
+            many = f"there are {self.seeds} seeds"
+            yield ("polish",), f"one flow is polished, and {many}; allowed: false, or seeds: 1"
+        if self.flow.field != GRADIENT:
+            yield (
+                ("polish",),
+                f"the flow that is polished is that of the gradient, and flow.field is "
+                f"{self.flow.field.kind}; allowed: false, or flow.field: gradient",
             )
 
     def _scaling_faults(self, scaling: Scaling) -> Iterator[tuple[tuple[str, ...], str]]:

@@ -12,31 +12,20 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from . import comparison, ensemble, flow, scaling, storage
+from . import comparison, ensemble, flow, report, scaling, storage
 from ._blame import UsersError, not_finite, told
-from ._faults import nearest
 from .analysis import Band, band
+from .building import build, prepare
 from .config import Config
 from .config import load as load_config
-from .flow.plan import observed
+from .critical_points import CriticalPoint, polish
 from .manifest import begin, end
+from .plotting import FILES
 from .problem import Problem
 from .progress import Progress
-from .report import invariants, keep, of_flow, of_run, of_study, phases, render
-from .tasks import Claim, Python, Tally, TargetError, Task, tally
+from .report import Shown, invariants, keep, of_flow, of_run, of_study, phases, render
+from .tasks import Claim, Tally, Task, tally
 from .trajectory import Trajectory
-
-
-class UnfitError(Exception):
-    """A part of the configuration that is right by itself and does not suit the problem.
-
-    Attributes:
-        key: of the configuration, the path of it joined by dots.
-    """
-
-    def __init__(self, key: str, message: str):
-        self.key = key
-        super().__init__(message)
 
 
 class Outcome(NamedTuple):
@@ -48,6 +37,7 @@ class Outcome(NamedTuple):
         comparison: with the descents, if there were any.
         claims: those of the task, checked along the flow, or tallied over the seeds.
         ensemble: the runs of several seeds.
+        critical_point: that the flow goes to, if it was asked for and the flow is whole.
         notes: what a user should know of it, a line or a few each.
     """
 
@@ -55,6 +45,7 @@ class Outcome(NamedTuple):
     comparison: comparison.Comparison | None
     claims: tuple[Claim, ...] | tuple[Tally, ...] = ()
     ensemble: ensemble.Ensemble | None = None
+    critical_point: CriticalPoint | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -62,8 +53,8 @@ class Outcome(NamedTuple):
         """Whether it was cut short from outside."""
         compared = self.comparison
         runs = (self.flow, *(compared.descents if compared is not None else ()))
-        results = self.flow.attrs.get("results", {}).values()
-        return "cancelled" in (*results, *(run.result for run in runs))
+        between = self.ensemble is not None and self.ensemble.cancelled
+        return between or "cancelled" in (run.result for run in runs)
 
 
 def run(
@@ -110,6 +101,7 @@ def run(
     warmer.start()
     try:
         outcome = _compute(config, problem, progress=progress, cancelled=cancelled)
+        outcome = _polished(config, problem, outcome, cancelled)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
@@ -128,16 +120,17 @@ def run(
         for i, descent in enumerate(compared.descents):
             storage.write_trajectory(directory / storage.DESCENT.format(i), descent)
         storage.write_trajectory(directory / storage.COMPARISON, compared.record)
+    if (point := outcome.critical_point) is not None:
+        storage.write_arrays(directory / storage.CRITICAL_POINT, _named_arrays(point.params))
+        storage.write_arrays(directory / storage.EIGENVALUES, point.spectrum)
     summary = summarise(config.problem, outcome)
     storage.write_json(directory / storage.SUMMARY, summary)
     outcome = outcome._replace(claims=_claims(config.problem, outcome))
     if outcome.claims:
         rows = [claim._asdict() for claim in outcome.claims]
         storage.write_json(directory / storage.CLAIMS, {"claims": rows})
-    if config.figures:
-        record = None if compared is None else compared.record
-        keep(render(of_flow(config.problem, outcome.flow, record)), directory)
-    end(manifest, directory)
+    record = None if compared is None else compared.record
+    _show(config, of_flow(config.problem, outcome.flow, record), manifest, directory)
     return outcome
 
 
@@ -172,10 +165,19 @@ def scale(
     rows = [fit._asdict() for fit in study.fits]
     failures = {"failures": list(study.failures)} if study.failures else {}
     storage.write_json(directory / storage.SUMMARY, {"scaling": rows, **failures})
-    if config.figures:
-        keep(render(of_study(config.problem, study.record)), directory)
-    end(manifest, directory)
+    _show(config, of_study(config.problem, study.record), manifest, directory)
     return study
+
+
+def _show(config: Config, shown: list[Shown], manifest: dict[str, Any], directory: Path) -> None:
+    """Draw the figures, say that the run is whole, and put it on a page."""
+    kinds = (*FILES, "svg") if config.report else FILES
+    drawn = tuple(render(shown, kinds)) if config.figures else ()
+    if config.figures:
+        keep(drawn, directory)
+    end(manifest, directory)
+    if config.report:
+        report.write(directory, drawn)
 
 
 def _compute(config: Config, problem: Problem, **watch: Any) -> Outcome:
@@ -199,6 +201,15 @@ def _compute(config: Config, problem: Problem, **watch: Any) -> Outcome:
         **watch,
     )
     return Outcome(compared.flow, compared)
+
+
+def _polished(config: Config, problem: Problem, outcome: Outcome, cancelled: Any) -> Outcome:
+    """The same with the critical point that the flow goes to, where that was asked for."""
+    spec = config.polishing
+    if spec is None or outcome.cancelled or outcome.flow.result in flow.FAILURES:
+        return outcome
+    point = polish(problem, outcome.flow, cancelled=cancelled, **spec.model_dump())
+    return outcome._replace(critical_point=point)
 
 
 def _compute_ensemble(config: Config, arguments: dict[str, Any]) -> Outcome:
@@ -228,63 +239,6 @@ def _stacked(runs: ensemble.Ensemble) -> Any:
     """The final parameters of all runs, with an axis of seeds before the others."""
     every = [eqx.filter(run.final_params, eqx.is_array) for run in runs.members.values()]
     return jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *every)
-
-
-def prepare(config: Config) -> Problem:
-    """The problem of the configuration's first seed, held against all that is asked of it.
-
-    Raises:
-        UnfitError: what the configuration asks for cannot be had of this problem.
-        UsersError: the user's own code raised an error.
-    """
-    problem = build(config, config.seed)
-    if isinstance(config.problem, Python):
-        _check_own(config.problem, config, problem)
-    if config.descent is not None:
-        try:
-            config.descent.check(problem)
-        except (TypeError, ValueError) as error:
-            raise UnfitError("descent", str(error)) from None
-    return problem
-
-
-def _check_own(task: Python, config: Config, problem: Problem) -> None:
-    """What is known of a user's own problem only now that it is there."""
-    for name in ("data_seed", "initial_seed"):
-        if getattr(config, name) is not None and not task.takes("data_key"):
-            message = "the problem draws nothing from a data_key; allowed: null, or an argument"
-            raise UnfitError(name, f"{message} data_key of the function")
-    if config.seeds > 1 and not task.takes("key") and not task.takes("data_key"):
-        message = f"all {config.seeds} runs would be the same; allowed: 1, or an argument key of"
-        raise UnfitError("seeds", f"{message} the function, to draw from")
-    try:
-        records = observed(problem, config.flow, ())
-    except Exception as error:
-        raise UsersError(told(error, task.source) or f"{task.target}: {error}") from error
-    names = [name for o in records for name in dict.fromkeys((o.name, *(p.name for p in o.parts)))]
-    own = {o.name for o in records}
-    for name in config.flow.save_each:
-        if name not in own:
-            raise UnfitError(
-                f"flow.save_each.{name}",
-                f"no observable {name!r}; {nearest(name, own)}allowed: {', '.join(names)}",
-            )
-
-
-def build(config: Config, seed: int) -> Problem:
-    """The problem of the run that has this seed.
-
-    Raises:
-        UnfitError: the file of a user's own problem is not what the configuration says.
-        UsersError: the user's own code raised an error.
-    """
-    initial, data = (
-        seed if own is None else own for own in (config.initial_seed, config.data_seed)
-    )
-    try:
-        return config.problem.build(jax.random.key(initial), jax.random.key(data))
-    except TargetError as error:
-        raise UnfitError(".".join(("problem", *error.path)), str(error)) from None
 
 
 def _notes(problem: Problem, trajectory: Trajectory) -> tuple[str, ...]:
@@ -344,6 +298,7 @@ def summarise(task: Task, outcome: Outcome) -> dict[str, Any]:
             **({"balancedness": drift.max()} if len(drift) else {}),
             **invariants(task, trajectory),
         },
+        "critical_point": (point := outcome.critical_point) and point.summary(),
     }
     if compared is not None:
         summary |= {"descent": comparison.summary(compared), "comparison": compared.record.attrs}
@@ -354,6 +309,7 @@ def summarise(task: Task, outcome: Outcome) -> dict[str, Any]:
             for name, times in trajectory.attrs["phases"].items()
         }
         summary["seeds"] |= {"failures": runs.failures} if runs.failures else {}
+    summary["notes"] = list(outcome.notes)
     return {key: part for key, part in summary.items() if part}
 
 
@@ -380,4 +336,5 @@ def _import_ahead(figures: bool) -> None:
     if figures:
         import matplotlib.backends.backend_agg
         import matplotlib.backends.backend_pdf
+        import matplotlib.backends.backend_svg
         import matplotlib.figure  # noqa: F401

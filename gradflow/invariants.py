@@ -45,6 +45,11 @@ def automatic(problem: Problem) -> tuple[Observable, ...]:
 
     Returns:
         What there is of them; nothing for most models.
+
+    >>> import gradflow as gf
+    >>> import optax
+    >>> gf.invariants.automatic(gf.Problem(optax.l2_loss, 1.0, 0.0))  # no layers
+    ()
     """
     found = balancedness(problem)
     return () if found is None else (found,)
@@ -70,6 +75,14 @@ def balancedness(problem: Problem) -> Observable | None:
     Returns:
         The observable; ``None`` where there is no such pair, or no loss whose gradient is
         followed.
+
+    >>> import equinox as eqx, jax, jax.numpy as jnp, optax
+    >>> import gradflow as gf
+    >>> model = eqx.nn.MLP(2, "scalar", 3, 1, activation=jax.nn.relu, key=jax.random.key(0))
+    >>> data = jnp.ones((5, 2)), jnp.zeros(5)
+    >>> problem = gf.Problem.from_model(model, optax.l2_loss, data)
+    >>> gf.invariants.balancedness(problem).axes
+    (('layer', ('layers.0 layers.1',)),)
     """
     pairs = tuple(_pairs(problem)) if problem.has_loss else ()
     if not pairs:
@@ -84,7 +97,14 @@ def balancedness(problem: Problem) -> Observable | None:
 
 
 def gram_change(now: Float[Array, "k m"], then: Float[Array, "k m"]) -> Float[Array, "m m"]:
-    """now^T now - then^T then, written such that little cancels: (X + X^T) / 2."""
+    """now^T now - then^T then, written such that little cancels: (X + X^T) / 2.
+
+    >>> import gradflow as gf
+    >>> import jax.numpy as jnp
+    >>> now, then = jnp.array([[3.0, 1.0]]), jnp.array([[1.0, 1.0]])
+    >>> gf.invariants.gram_change(now, then).tolist()
+    [[8.0, 2.0], [2.0, 0.0]]
+    """
     x = (now - then).T @ (now + then)
     return (x + x.T) / 2
 
@@ -92,13 +112,27 @@ def gram_change(now: Float[Array, "k m"], then: Float[Array, "k m"]) -> Float[Ar
 def gram_changes(
     now: Float[Array, "width inputs"], then: Float[Array, "width inputs"], heads: int
 ) -> Float[Array, "head part part"]:
-    """X X^T less what it was, for the rows X of every head."""
+    """X X^T less what it was, for the rows X of every head.
+
+    >>> import gradflow as gf
+    >>> import jax.numpy as jnp
+    >>> now, then = jnp.array([[3.0], [1.0]]), jnp.array([[1.0], [1.0]])
+    >>> gf.invariants.gram_changes(now, then, heads=2).tolist()
+    [[[8.0]], [[0.0]]]
+    """
     now, then = (x.reshape(heads, -1, x.shape[1]) for x in (now, then))
     return jax.vmap(lambda x, y: gram_change(x.T, y.T))(now, then)
 
 
 def relative_drift(one: Array, other: Array) -> Float[Array, ""]:
-    """|one - other| relative to what each of the two changes: 0 where they move together."""
+    """|one - other| relative to what each of the two changes: 0 where they move together.
+
+    >>> import gradflow as gf
+    >>> import jax.numpy as jnp
+    >>> one, other = jnp.array([3.0, 4.0]), jnp.array([0.0, 0.0])
+    >>> [float(gf.invariants.relative_drift(one, each)) for each in (one, other)]
+    [0.0, 1.0]
+    """
     moved = jnp.linalg.norm(one) + jnp.linalg.norm(other)
     return jnp.linalg.norm(one - other) / positive(moved)
 

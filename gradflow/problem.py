@@ -176,6 +176,10 @@ class Problem(eqx.Module):
         """The same, with nothing to be located on the way."""
         return self._with(events=())
 
+    def quiet(self) -> Problem:
+        """The same, with nothing to be recorded or located on the way but what all runs record."""
+        return self._with(observables=(), events=())
+
     def _with(self, **parts: Any) -> Problem:
         """The same with other parts, which are taken as they are."""
         other = copy.copy(self)

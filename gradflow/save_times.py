@@ -16,6 +16,10 @@ class Linear(Spec):
 
     Attributes:
         count: how many.
+
+    >>> import gradflow as gf
+    >>> gf.Linear(count=3).build(t1=1.0)
+    array([0. , 0.5, 1. ])
     """
 
     kind: Literal["linear"] = "linear"
@@ -37,6 +41,10 @@ class Logarithmic(Spec):
     Attributes:
         count: how many, time 0 included.
         start: the first after time 0; t1 / 10,000 unless given.
+
+    >>> import gradflow as gf
+    >>> gf.Logarithmic(count=4, start=1.0).build(t1=100.0)
+    array([  0.,   1.,  10., 100.])
     """
 
     kind: Literal["logarithmic"] = "logarithmic"
@@ -66,6 +74,10 @@ class Explicit(Spec):
 
     Attributes:
         times: ascending, from 0 on, none after t1.
+
+    >>> import gradflow as gf
+    >>> gf.Explicit(times=(0.0, 0.1, 0.5)).build(t1=1.0)
+    array([0. , 0.1, 0.5])
     """
 
     kind: Literal["explicit"] = "explicit"

@@ -24,12 +24,18 @@ CLAIMS = "claims.json"
 FLOW = "flow.nc"
 FINAL = "flow-final.npz"
 SOURCE = "problem.py"  # a copy of the file that a user's own problem is made by
+CRITICAL_POINT = "critical-point.npz"
+EIGENVALUES = "critical-point-eigenvalues.npz"
 DESCENT = "descent-{}.nc"  # by the place of its learning rate in the configuration
 COMPARISON = "comparison.nc"
 SCALING = "scaling.nc"
 FIGURES = "figures"
+REPORT = "report.html"
 # What a run consists of beside its manifest.
-_FILES = (CONFIG, SOURCE, SUMMARY, CLAIMS, "*.nc", FINAL, f"{FIGURES}/*.png", f"{FIGURES}/*.pdf")
+_FILES = (
+    *(CONFIG, SOURCE, SUMMARY, CLAIMS, "*.nc", FINAL, CRITICAL_POINT, EIGENVALUES),
+    *(f"{FIGURES}/*.png", f"{FIGURES}/*.pdf", REPORT),
+)
 
 
 class StorageError(Exception):
@@ -45,12 +51,23 @@ class Run:
         trajectories: every trajectory by the stem of its file, e.g. ``"flow"``.
         summary: the headline numbers.
         manifest: what made the run: versions, device, seed, command, times.
+        claims: the task's claims, by the fields of `gradflow.tasks.Claim` or of its `Tally`.
+
+    >>> import gradflow as gf
+    >>> import optax
+    >>> problem = gf.Problem(optax.l2_loss, 1.0, 0.0)  # L(w) = w^2 / 2
+    >>> flow = gf.solve(problem, t1=2.0, save=gf.Linear(count=5))
+    >>> from pathlib import Path
+    >>> run = gf.Run(Path("runs/mine"), {"flow": flow}, summary={}, manifest={}, claims=[])
+    >>> run.flow.result, run.descents, run.comparison
+    ('end_time', (), None)
     """
 
     directory: Path
     trajectories: dict[str, Trajectory]
     summary: dict[str, Any]
     manifest: dict[str, Any]
+    claims: list[dict[str, Any]]
 
     @property
     def flow(self) -> Trajectory:
@@ -219,8 +236,26 @@ def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
 def load(directory: str | Path) -> Run:
     """Every trajectory of a stored run.
 
+    Args:
+        directory: of the run, as the command wrote it.
+
+    Returns:
+        The run; what it does not have, such as its descents, is empty or ``None``.
+
     Raises:
         StorageError: there is no run, or one of its files is damaged.
+
+    >>> import gradflow as gf
+    >>> import optax
+    >>> problem = gf.Problem(optax.l2_loss, 1.0, 0.0)  # L(w) = w^2 / 2
+    >>> flow = gf.solve(problem, t1=2.0, save=gf.Linear(count=5))
+    >>> from gradflow import storage
+    >>> from pathlib import Path
+    >>> here = Path("runs/mine")  # as `gradflow solve CONFIG.yaml --output runs/mine` makes one
+    >>> storage.create(here, {"versions": {"gradflow": gf.__version__}}, overwrite=False)
+    >>> storage.write_trajectory(here / storage.FLOW, flow)
+    >>> bool((gf.load("runs/mine").flow["loss"] == flow["loss"]).all())
+    True
     """
     directory = Path(directory)
     manifest = _read_manifest(directory)
@@ -229,6 +264,7 @@ def load(directory: str | Path) -> Run:
         {path.stem: read_trajectory(path) for path in sorted(directory.glob("*.nc"))},
         _read_json(directory / SUMMARY) if (directory / SUMMARY).exists() else {},
         manifest,
+        _read_json(directory / CLAIMS).get("claims", []) if (directory / CLAIMS).exists() else [],
     )
 
 

@@ -51,6 +51,14 @@ class Variable:
         dims: names of the axes; the first is the time axis, ``"time"`` or ``"time_<name>"``.
         label: what a figure writes on the axis.
         units: units of the values, ``"1"`` when dimensionless.
+
+    >>> import gradflow as gf
+    >>> import numpy as np
+    >>> gf.Variable(np.ones((5, 3)), ("time", "word"), label="response").units
+    '1'
+    >>> gf.Variable(np.ones((5, 3)), ("time",))
+    Traceback (most recent call last):
+    ValueError: a variable of shape (5, 3) needs 2 dims, got ('time',)
     """
 
     values: np.ndarray
@@ -87,6 +95,17 @@ class Trajectory(Mapping[str, np.ndarray]):
             that was spent, rejected steps included.
         result: why the run ended, e.g. ``"end_time"``; see `gradflow.flow.RESULTS`.
         attrs: anything else worth keeping, of JSON type.
+
+    >>> import gradflow as gf
+    >>> import optax
+    >>> problem = gf.Problem(optax.l2_loss, 1.0, 0.0)  # L(w) = w^2 / 2
+    >>> flow = gf.solve(problem, t1=2.0, save=gf.Linear(count=5))
+    >>> list(flow)
+    ['loss', 'grad_norm', 'distance', 'dissipated', 'energy_residual']
+    >>> flow.time, flow["grad_norm"].round(3)  # exp(-t)
+    (array([0. , 0.5, 1. , 1.5, 2. ]), array([1.   , 0.607, 0.368, 0.223, 0.135]))
+    >>> flow.to_dataframe().shape, dict(flow.to_xarray().sizes)
+    ((5, 5), {'time': 5})
     """
 
     variables: dict[str, Variable]
@@ -249,7 +268,7 @@ class Trajectory(Mapping[str, np.ndarray]):
         return pandas.DataFrame(columns, index=pandas.Index(self.coords[axis], name=axis))
 
     def to_xarray(self) -> xarray.Dataset:
-        """The variables as an `xarray.Dataset`; crossings and scalar results as attributes."""
+        """The variables as an `xarray.Dataset`, with their labels and units."""
         import xarray
 
         return xarray.Dataset(

@@ -11,6 +11,8 @@ from gradflow.cli import main
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 QUICKSTART = CONFIGS / "quickstart.yaml"
+# Of tasks whose flow is known.
+KNOWN = ("deep-linear", "matrix-factorisation", "separable", "committee", "ode")
 # As overrides of a co-occurrence configuration.
 SMALL = (
     "problem.samples=6",

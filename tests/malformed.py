@@ -318,6 +318,29 @@ MALFORMED = [
         "59: flow.field.momentum: ",
         "got 1; allowed: a finite number of at least 0 and below 1",
     ),
+    top(
+        "polish by number", "polish: 3", "9: polish: ", "got 3; allowed: true, false, or a mapping"
+    ),
+    top("polish method", "polish: {method: lbfgs}", "18: polish.method: ", "did you mean 'bfgs'?"),
+    top("polish target", "polish: {gradient_norm: 0}", "25: polish.gradient_norm: ", "above 0"),
+    Malformed(
+        "polish of seeds",
+        GOOD,
+        (("override-2:1:8: polish: ", "there are 3 seeds; allowed: false, or seeds: 1"),),
+        ("seeds=3", "polish=true"),
+    ),
+    Malformed(
+        "polish of a study",
+        GOOD,
+        (("override-2:1:8: polish: ", "there is a scaling study; allowed: false"),),
+        ("scaling={vary: {width: [8, 16]}}", "polish=true"),
+    ),
+    Malformed(
+        "polish of momentum",
+        GOOD,
+        (("override-2:1:8: polish: ", "flow.field is nesterov; allowed: false, or"),),
+        ("flow.field={kind: nesterov, learning_rate: 0.1, momentum: 0.9}", "polish=true"),
+    ),
     override(
         "an unknown size",
         "scaling={vary: {widht: [8, 16]}}",

@@ -13,7 +13,7 @@ from scipy.linalg import expm
 from scipy.signal import correlate
 from scipy.special import logsumexp
 
-from benchmarks.problems import PROBLEMS, deep_linear, flat, observed_flat, unflat
+from benchmarks.problems import PROBLEMS, flat, observed_flat, unflat
 from benchmarks.problems.reference import by_gradflow, error
 
 CLOSED_FORMS = [name for name, case in PROBLEMS.items() if case.closed_form is not None]
@@ -180,20 +180,6 @@ def test_deep_linear_networks_against_scipy(name):
     initial = np.concatenate([w.ravel() for w in weights])
     end = solve_ivp(slope, (0, t1), initial, "DOP853", rtol=1e-12, atol=1e-14).y[:, -1]
     assert error([end], case.closed_form(0, [t1]), initial).final <= 1e-9
-
-
-@pytest.mark.parametrize(
-    ("strengths", "depth"),
-    [(deep_linear.two_layer_strengths, 2), (deep_linear.four_layer_strengths, 4)],
-)
-def test_modes_follow_their_equation(strengths, depth):
-    """u' = D u^(2 - 2/D) (s - u), by central differences; and from u0 to s."""
-    s, u0, h = np.array([3.0, 0.5]), 0.01, 1e-5
-    times = np.array([0.1, 0.5, 2.0])
-    before, u, after = (strengths(s, u0, times + shift) for shift in (-h, 0.0, h))
-    expected = depth * u ** (2 - 2 / depth) * (s - u)
-    assert np.allclose((after - before) / (2 * h), expected, rtol=1e-6, atol=1e-8)
-    assert np.allclose(strengths(s, u0, [0.0, 1e4]), [[u0, u0], s], rtol=1e-12)
 
 
 # Losses and gradients

@@ -6,12 +6,15 @@ import pickle
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import jsonschema
 import pytest
+from command import CONFIGS
 from malformed import GOOD, MALFORMED
 from pydantic import Field, field_validator, model_validator
 
 from gradflow import config
 from gradflow._spec import Spec
+from gradflow._yaml import read
 from gradflow.config import Config, ConfigError, Fault, dump, fault, parse
 from gradflow.flow import FlowSpec, Stop
 from gradflow.save_times import Linear, SaveTimes
@@ -274,26 +277,50 @@ def test_dump_writes_lists_of_numbers_on_one_line() -> None:
     assert "rates: [1.0e-08, 2.0]" in dump(Odd(rates=(1e-8, 2.0))).splitlines()
 
 
-def test_the_schema_is_json_with_a_title_and_descriptions() -> None:
+def test_the_schema_describes_every_key_and_what_may_be_left_out() -> None:
     schema = json.loads(json.dumps(config.schema()))
-    assert schema["$schema"].startswith("https://json-schema.org/")
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert schema["title"] == "gradflow configuration"
     assert list(schema["properties"]) == list(Config.model_fields)
-    for part in (schema, *(schema["$defs"][name] for name in ("Cooccurrence", "Digits", "Stop"))):
+    jsonschema.Draft202012Validator.check_schema(schema)
+    for part in (schema, *(part for part in schema["$defs"].values() if "properties" in part)):
         assert part["description"]
         assert "Attributes" not in part["description"]
-        for field in part["properties"].values():
-            assert "const" in field or field["description"]
+        assert ">>>" not in part["description"]
+        for name, field in part["properties"].items():
+            assert field["description"]
+            assert ("default" in field) >= (name not in part.get("required", ()))
+
+
+def test_the_schema_holds_for_the_shipped_configurations_and_for_no_faulty_one() -> None:
+    validator = jsonschema.Draft202012Validator(config.schema())
+
+    def marked(*overrides: str) -> list[str]:
+        """Where an editor marks the quickstart, changed so."""
+        root, _ = read(CONFIGS / "quickstart.yaml", overrides)
+        assert root is not None
+        return [".".join(map(str, at.absolute_path)) for at in validator.iter_errors(root.plain())]
+
+    for path in CONFIGS.glob("*.yaml"):
+        root, _ = read(path)
+        assert root is not None
+        validator.validate(root.plain())
+    assert marked() == []
+    assert marked("flow.solver=euler") == ["flow.solver"]
+    assert marked("flow.rtol=2") == ["flow.rtol"]
+    assert marked("flow.stop.los=0.1") == ["flow.stop"]
+    assert marked("problem.kind=sentences") == ["problem"]
+    assert marked("flow.save={times: [1.0]}") == ["flow.save"]  # without its kind
 
 
 def test_load_reads_the_configuration(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(GOOD)
-    read = config.load(path, ["seed=3", "precision=float32"])
-    assert isinstance(read, Config)
-    assert (read.seed, read.precision, read.flow.t1) == (3, "float32", 1.0)
-    path.write_text(dump(read))
-    assert config.load(str(path)) == read
+    found = config.load(path, ["seed=3", "precision=float32"])
+    assert isinstance(found, Config)
+    assert (found.seed, found.precision, found.flow.t1) == (3, "float32", 1.0)
+    path.write_text(dump(found))
+    assert config.load(str(path)) == found
 
 
 def test_a_fault_of_a_valid_value_is_told_where_it_stands(tmp_path: Path) -> None:

@@ -217,6 +217,19 @@ def test_what_is_cancelled_keeps_the_seeds_that_are_done():
     assert set(ensemble.whole) <= set(ensemble.members)
 
 
+def test_an_ensemble_that_ends_between_two_seeds_was_cut_short_all_the_same():
+    """No run is told to end, and yet not all are there."""
+    at_end = []
+
+    def progress(report):
+        at_end.extend([report] * (report.time >= 2.0))
+
+    short = solved(bowl, range(8), at_once=1, progress=progress, cancelled=lambda: bool(at_end))
+    assert list(short.whole) == list(short.members) == [0]
+    assert short.cancelled
+    assert not solved(bowl, range(2)).cancelled
+
+
 def test_an_interrupt_ends_all_threads():
     def progress(report):
         raise KeyboardInterrupt

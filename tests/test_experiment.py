@@ -54,6 +54,7 @@ def test_the_files_of_a_run(run):
     assert files >= figures
     assert files - {name for name in files if name.startswith("figures/")} == {
         "config.yaml", "manifest.json", "flow.nc", "summary.json", "claims.json", "flow-final.npz",
+        "report.html",
     }  # fmt: skip
     assert (run / "figures/loss.png").read_bytes().startswith(b"\x89PNG")
     assert (run / "figures/loss.pdf").read_bytes().startswith(b"%PDF")
@@ -63,6 +64,14 @@ def test_the_config_of_a_run_is_the_one_that_was_meant(run):
     meant = load(QUICKSTART, OVERRIDES)
     assert load(run / "config.yaml") == meant
     assert (run / "config.yaml").read_text() == dump(meant)
+
+
+def test_the_report_is_the_one_that_the_stored_run_has(run):
+    page = (run / "report.html").read_bytes()
+    assert page.count(b"<svg") == len(list(run.glob("figures/*.png"))) == 4
+    done = gradflow("report", run)
+    assert (done.code, done.out) == (0, f"{run}/report.html\n")
+    assert (run / "report.html").read_bytes() == page
 
 
 def test_the_manifest(run):
@@ -149,6 +158,7 @@ def test_from_python_with_progress_and_without_figures(tmp_path):
     assert reports[-1].time == trajectory.final_time == reports[-1].t1 == 3
     assert reports[-1].gradient_evaluations == trajectory.stats["gradient_evaluations"]
     assert not (tmp_path / "run/figures").exists()
+    assert "<svg" not in (tmp_path / "run/report.html").read_text(encoding="utf-8")
     stored = gf.load(tmp_path / "run").flow
     assert stored.stats == trajectory.stats
     for name in trajectory:

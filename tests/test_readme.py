@@ -28,13 +28,14 @@ def _as_a_users_session():
 
 
 def test_the_examples_run(capsys):
-    assert len(SESSION) == 6
+    assert len(SESSION) == 7
     names = {}
     for block in SESSION:
         exec(block, names)
     assert (names["compared"]["modified_drift"][-1] < names["compared"]["drift"][-1]).all()
     assert names["flow"].result in capsys.readouterr().out
     assert names["ensemble"]["loss"].shape == (200, 20)
+    assert names["point"].gradient_norm < 1e-11
     assert abs(names["solution"].ys[-1] - math.cos(1.0)).max() < 1e-3
 
 

@@ -302,7 +302,7 @@ def test_a_study_by_the_command(stored, study):
     run, done = stored
     assert (done.code, done.out) == (0, f"{run}\n")
     files = Counter(path.rpartition("/")[0] for path in listing(run))
-    assert files == {"": 5, "figures": 2 * 2 * 3}
+    assert files == {"": 6, "figures": 2 * 2 * 3}
     kept = gf.load(run).scaling
     assert (kept["T1_against_width"] == study.record["T1_against_width"][:3]).all()
     with xarray.open_dataset(run / "scaling.nc") as data:
@@ -382,3 +382,5 @@ def test_failures_and_interruptions_by_the_command(tmp_path, monkeypatch):
     assert done.code == 130
     assert done.err.splitlines()[-1] == "interrupted after 1 of 2 points; these are kept"
     assert np.isfinite(gf.load(tmp_path / "cut").scaling["T1_against_width"][0]).all()
+    page = (tmp_path / "cut/report.html").read_text(encoding="utf-8")
+    assert "<b>Interrupted</b><span>; what was computed is kept</span>" in page

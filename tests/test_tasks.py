@@ -15,6 +15,11 @@ TASKS = (
     gf.tasks.Digits(samples=100),
     gf.tasks.Digits(samples=100, model="attention", hidden=4, heads=2),
     gf.tasks.NextToken(sequences=4, length=6, width=4, neurons=4),
+    gf.tasks.DeepLinear(),
+    gf.tasks.MatrixFactorisation(),
+    gf.tasks.Separable(),
+    gf.tasks.TeacherStudent(samples=5, test_samples=5),
+    gf.tasks.Committee(),
 )
 
 

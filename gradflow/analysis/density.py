@@ -21,6 +21,14 @@ def smoothed_density(
 
     Returns:
         The mean density of the probes, shape ``(points,)``; it integrates to one.
+
+    >>> import gradflow as gf
+    >>> import numpy as np
+    >>> nodes, weights = np.array([[1.0, 3.0]]), np.array([[0.5, 0.5]])
+    >>> at = np.linspace(0.0, 4.0, 401)
+    >>> density = gf.analysis.smoothed_density(nodes, weights, at, width=0.1)
+    >>> round(float(np.trapezoid(density, at)), 3), float(at[density.argmax()].round(2))
+    (1.0, 1.0)
     """
     distances = (at[:, None, None] - nodes) / width
     peaks = weights * np.exp(-(distances**2) / 2) / (width * np.sqrt(2 * np.pi))

@@ -16,6 +16,12 @@ def energy_residual(loss: np.ndarray, dissipated: np.ndarray) -> np.ndarray:
 
     Returns:
         The residual, shape ``(n,)``; NaN where nothing has been lost, as at t = 0.
+
+    >>> import gradflow as gf
+    >>> import numpy as np
+    >>> loss = np.exp(-2 * np.linspace(0.0, 1.0, 3)) / 2  # of w' = -w from w = 1
+    >>> gf.analysis.energy_residual(loss, dissipated=loss[0] - loss)
+    array([nan,  0.,  0.])
     """
     lost = loss[:1] - loss
     with np.errstate(divide="ignore", invalid="ignore"):

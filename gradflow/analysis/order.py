@@ -8,7 +8,17 @@ import numpy as np
 
 
 class Order(NamedTuple):
-    """A power law y = prefactor * x^value, with the 95 % confidence interval of `value`."""
+    """A power law y = prefactor * x^value.
+
+    Attributes:
+        value: the exponent.
+        low, high: its 95 % confidence interval; NaN where there is none.
+        prefactor: in the units of y over those of x^value.
+
+    >>> import gradflow as gf
+    >>> gf.analysis.Order(2.0, low=1.9, high=2.1, prefactor=3.0).value
+    2.0
+    """
 
     value: float
     low: float
@@ -29,6 +39,13 @@ def fitted_order(rates: np.ndarray, drift: np.ndarray) -> Order:
 
     Returns:
         The order; without an interval (NaN) from two rates, and NaN altogether from fewer.
+
+    >>> import gradflow as gf
+    >>> import numpy as np
+    >>> rates = np.array([0.1, 0.2, 0.4])
+    >>> order = gf.analysis.fitted_order(rates, drift=3 * rates**2)
+    >>> round(order.value, 6), round(order.prefactor, 6)
+    (2.0, 3.0)
     """
     from scipy.special import stdtrit  # a sixth of the time that scipy.stats takes to import
 
@@ -65,6 +82,13 @@ def ensemble_order(sizes: np.ndarray, values: np.ndarray) -> Order:
     Returns:
         The order, of a single member as `fitted_order` has it; NaN where no member has values at
         two sizes.
+
+    >>> import gradflow as gf
+    >>> import numpy as np
+    >>> sizes = np.array([8.0, 16.0, 32.0])
+    >>> values = np.stack([sizes**0.9, sizes**1.1], axis=1)  # of two members
+    >>> round(gf.analysis.ensemble_order(sizes, values).value, 6)
+    1.0
     """
     from scipy.special import stdtrit
 
@@ -94,6 +118,12 @@ def largest_rate(rates: np.ndarray, drift: np.ndarray, limit: float) -> float | 
 
     Returns:
         The rate; ``None`` if no drift stays within `limit`.
+
+    >>> import gradflow as gf
+    >>> import numpy as np
+    >>> rates = np.array([0.1, 0.2])
+    >>> round(gf.analysis.largest_rate(rates, drift=rates**2, limit=0.0225), 6)  # its square root
+    0.15
     """
     order = np.argsort(rates)
     rates, drift = np.asarray(rates, float)[order], np.asarray(drift, float)[order]
@@ -121,6 +151,12 @@ def crossings(times: np.ndarray, values: np.ndarray, level: float) -> np.ndarray
 
     Returns:
         Rows ``(time, +1 or -1)``, ascending, shape ``(k, 2)``: +1 where the series rises.
+
+    >>> import gradflow as gf
+    >>> import numpy as np
+    >>> gf.analysis.crossings(np.array([0.0, 1.0, 2.0]), np.array([0.0, 2.0, 0.0]), level=1.0)
+    array([[ 0.5,  1. ],
+           [ 1.5, -1. ]])
     """
     times, values = np.asarray(times, float), np.asarray(values, float)
     keep = np.isfinite(values)

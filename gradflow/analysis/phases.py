@@ -18,6 +18,14 @@ def positive_since(
     Returns:
         The time, located as the crossings are and not on the save times; 0 if the function was
         positive throughout; ``None`` if it is not positive at `until`.
+
+    >>> import gradflow as gf
+    >>> import numpy as np
+    >>> crossings = np.array([[1.0, 1.0], [2.0, -1.0], [3.0, 1.0]])
+    >>> gf.analysis.positive_since(crossings, value_at_end=0.5)
+    3.0
+    >>> gf.analysis.positive_since(crossings, value_at_end=0.5, until=1.5)
+    1.0
     """
     before = crossings[crossings[:, 0] <= until]
     after = crossings[crossings[:, 0] > until]

@@ -24,6 +24,14 @@ class Series(NamedTuple):
         values: shape ``(n,)``.
         errors: the absolute error of each value; zeros where nothing is known of it.
         certified: whether the errors are known.
+
+    >>> import gradflow as gf
+    >>> import numpy as np
+    >>> times = np.geomspace(1.0, 100.0, 9)
+    >>> series = gf.analysis.Series.of(times, np.log10(times) - 0.5, errors=np.full(9, 0.01))
+    >>> value, error = series.at(10.0)
+    >>> round(value, 6), round(series.share_positive(), 6), series.is_positive()
+    (0.5, 0.75, False)
     """
 
     times: np.ndarray
@@ -124,6 +132,18 @@ def derived(function: Callable[..., np.ndarray], *inputs: Series) -> Series:
     Args:
         function: of the values of all inputs, arrays of one shape, entry by entry.
         inputs: one or more; times that not all of them have are left out.
+
+    Returns:
+        The series of its values, certified if all inputs are.
+
+    >>> import gradflow as gf
+    >>> import numpy as np
+    >>> times, errors = np.array([1.0, 2.0]), np.array([0.1, 0.2])
+    >>> one = gf.analysis.Series.of(times, np.array([3.0, 5.0]), errors)
+    >>> other = gf.analysis.Series.of(times, np.array([1.0, 2.0]), errors)
+    >>> difference = gf.analysis.derived(np.subtract, one, other)
+    >>> difference.values, difference.errors.round(6)
+    (array([2., 3.]), array([0.2, 0.4]))
     """
     times = inputs[0].times
     if not all(np.array_equal(times, other.times) for other in inputs[1:]):
@@ -152,9 +172,20 @@ def _interpolation(x: np.ndarray, at: float) -> np.ndarray:
 def log_slope(series: Series) -> tuple[Order, float]:
     """The slope of log(value) against log(time) of a positive series, by least squares.
 
+    Args:
+        series: two samples or more, all at t > 0.
+
     Returns:
         The slope, with the interval of `fitted_order`, which says how straight the series is; and
         the largest error of the slope that the errors of the values make, to first order.
+
+    >>> import gradflow as gf
+    >>> import numpy as np
+    >>> times = np.geomspace(1.0, 100.0, 9)
+    >>> loss = gf.analysis.Series.of(times, 3 / times, errors=None)
+    >>> order, error = gf.analysis.log_slope(loss)
+    >>> round(order.value, 6), float(error)
+    (-1.0, 0.0)
     """
     x = np.log(series.times)
     weights = _slope_weights(x)
@@ -163,7 +194,22 @@ def log_slope(series: Series) -> tuple[Order, float]:
 
 
 def slope(series: Series) -> tuple[float, float]:
-    """The slope of the values against time by least squares, and the error that theirs make."""
+    """The slope of the values against time, by least squares.
+
+    Args:
+        series: two samples or more.
+
+    Returns:
+        The slope, in units of the values over time; and the largest error of it that the errors of
+        the values make.
+
+    >>> import gradflow as gf
+    >>> import numpy as np
+    >>> times = np.array([0.0, 1.0, 2.0])
+    >>> value, error = gf.analysis.slope(gf.analysis.Series.of(times, 2 * times + 1, errors=None))
+    >>> value, error
+    (2.0, 0.0)
+    """
     weights = _slope_weights(series.times)
     return float(weights @ series.values), float(np.abs(weights) @ series.errors)
 

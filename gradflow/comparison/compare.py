@@ -79,6 +79,15 @@ def compare(
 
     Warns:
         StabilityWarning: a learning rate of plain descent is above 2 / sharpness at the start.
+
+    >>> import gradflow as gf
+    >>> import optax
+    >>> problem = gf.Problem(optax.l2_loss, 1.0, 0.0)  # L(w) = w^2 / 2
+    >>> compared = gf.compare(problem, [0.1, 0.05], t1=2.0, save=gf.Linear(count=5))
+    >>> compared["drift"][-1].round(3)  # exp(-2) - (1 - eta)^(2 / eta)
+    array([0.014, 0.007])
+    >>> print(compared.findings[0])
+    at t = 2 the drift from the flow grows with the learning rate, up to 0.1, to the power 1.0...
     """
     spec = checked(
         t1=t1, rtol=rtol, solver=solver, field=field, save=save, save_each=save_each,

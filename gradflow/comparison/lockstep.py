@@ -42,6 +42,15 @@ class Comparison:
         record: the comparison as a trajectory, over the axes ``time`` and ``learning_rate``: see
             `gradflow.comparison.record.assemble`.
         findings: what it shows, a line each.
+
+    >>> import gradflow as gf
+    >>> import optax
+    >>> problem = gf.Problem(optax.l2_loss, 1.0, 0.0)  # L(w) = w^2 / 2
+    >>> compared = gf.compare(problem, [0.1, 0.05], t1=2.0, save=gf.Linear(count=5))
+    >>> compared.record.variables["drift"].dims, compared["drift"].shape
+    (('time', 'learning_rate'), (5, 2))
+    >>> [descent.result for descent in compared.descents]
+    ['end_time', 'end_time']
     """
 
     flow: Trajectory

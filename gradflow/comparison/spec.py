@@ -36,7 +36,7 @@ class Descents(Spec):
     # In strict mode a list would be refused, and a tuple is what a YAML file cannot say.
     learning_rates: Annotated[tuple[Rate, ...], Field(min_length=1, strict=False)]
     optimiser: str = "sgd"
-    options: dict[str, bool | int | float] = Field(default_factory=dict)
+    options: dict[str, bool | int | float] = Field(default={})
     batch_size: Annotated[int, Field(ge=1)] | None = None
     modified: bool = False
     drift_limit: Annotated[float, Field(gt=0)] = 0.01

@@ -80,6 +80,13 @@ def descend(
 
     Warns:
         StabilityWarning: the steps are those of plain descent, and too long where it starts.
+
+    >>> import gradflow as gf
+    >>> import optax
+    >>> problem = gf.Problem(optax.l2_loss, 1.0, 0.0)  # L(w) = w^2 / 2
+    >>> descent = gf.descend(problem, learning_rate=0.1, steps=4, save=gf.Linear(count=5))
+    >>> descent["step"], descent["loss"].round(3)  # (1 - 0.1)^(2 step) / 2
+    (array([0, 1, 2, 3, 4]), array([0.5  , 0.405, 0.328, 0.266, 0.215]))
     """
     rate, count = whole_steps(learning_rate, t1, steps)
     asked = spectrum.build(problem) if spectrum is not None else ()

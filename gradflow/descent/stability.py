@@ -21,7 +21,21 @@ _STEPS = 30
 
 
 class StabilityWarning(UserWarning):
-    """A learning rate at which descent is unstable where it starts."""
+    """A learning rate above 2 / sharpness, at which descent is unstable where it starts.
+
+    Only of steps that are the gradient's alone. Networks often train all the same, at the edge of
+    stability (Cohen, Kaur, Li, Kolter & Talwalkar, ICLR 2021).
+
+    >>> import gradflow as gf
+    >>> import optax
+    >>> problem = gf.Problem(optax.l2_loss, 1.0, 0.0)  # L(w) = w^2 / 2
+    >>> import warnings
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("error", gf.StabilityWarning)
+    ...     gf.descend(problem, learning_rate=2.1, steps=4, save=gf.Linear(count=5))
+    Traceback (most recent call last):
+    gradflow.descent.stability.StabilityWarning: learning rate 2.1 is above 2 / sharpness = 2 at ...
+    """
 
 
 def initial_sharpness(problem: Problem) -> float:

@@ -43,12 +43,22 @@ class Ensemble:
         failures: by seed, why a run failed, or why there is none.
         wall_seconds: what all took together, compilation included.
         compile_seconds: of that, what compilation took while all waited.
+        cancelled: whether it was cut short, be it between two seeds.
+
+    >>> import gradflow as gf
+    >>> import optax
+    >>> def build(seed):
+    ...     return gf.Problem(optax.l2_loss, 1.0 + seed, 0.0)
+    >>> ensemble = gf.solve_ensemble(build, seeds=2, t1=2.0, save=gf.Linear(count=5))
+    >>> list(ensemble.members), ensemble.failures, round(float(ensemble.members[1].final_params), 3)
+    ([0, 1], {}, 0.271)
     """
 
     members: dict[int, Trajectory]
     failures: dict[int, str]
     wall_seconds: float
     compile_seconds: float
+    cancelled: bool = False
 
     @cached_property
     def record(self) -> Trajectory:
@@ -143,6 +153,14 @@ def solve_ensemble(
 
     Warns:
         UserWarning: ``"auto"`` went back to threads, since one program for all had failed.
+
+    >>> import gradflow as gf
+    >>> import optax
+    >>> def build(seed):
+    ...     return gf.Problem(optax.l2_loss, 1.0 + seed, 0.0)
+    >>> ensemble = gf.solve_ensemble(build, seeds=2, t1=2.0, save=gf.Linear(count=5))
+    >>> ensemble["loss"][0], ensemble["loss"].shape  # (1 + seed)^2 / 2
+    (array([0.5, 2. ]), (5, 2))
     """
     if not callable(build):
         raise TypeError(
@@ -179,7 +197,14 @@ def solve_ensemble(
         if isinstance(first := found[left[0]], Trajectory):  # while the others waited
             compile_seconds += first.stats["compile_seconds"]
     members, failures = _sorted_out(seeds, outcomes)
-    return Ensemble(members, failures, clock.perf_counter() - began, compile_seconds)
+    short = any(run.result == "cancelled" for run in members.values())
+    return Ensemble(
+        members,
+        failures,
+        clock.perf_counter() - began,
+        compile_seconds,
+        cancelled=short or len(outcomes) < len(seeds),
+    )
 
 
 def _sorted_out(

@@ -1,6 +1,6 @@
 """The vector fields that a problem can be made to follow: each is a file and a row here."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Union
 
 from pydantic import Field
 
@@ -14,5 +14,12 @@ from .nesterov import Nesterov as Nesterov
 from .own import OwnField as OwnField
 
 GRADIENT = "gradient"  # needs nothing but its name
-FIELDS = (Modified, HeavyBall, Nesterov)
-AnyField = Annotated[Modified | HeavyBall | Nesterov, Field(discriminator="kind")]
+FIELDS = (
+    Modified,
+    HeavyBall,
+    Nesterov,
+)
+if TYPE_CHECKING:
+    AnyField = FieldSpec
+else:
+    AnyField = Annotated[Union[FIELDS], Field(discriminator="kind")]  # noqa: UP007

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -27,6 +27,20 @@ class AbstractField(eqx.Module):
             counted as two.
         init_cost: gradient evaluations in `init`.
         gradient_cost: gradient evaluations in `gradient`.
+
+    >>> import gradflow as gf
+    >>> import optax
+    >>> class Decay(gf.fields.AbstractField):  # params' = -params
+    ...     problem: gf.Problem
+    ...     symmetric = True
+    ...     init = lambda self, params, data: params
+    ...     __call__ = lambda self, t, state, data: -state
+    ...     measured = params = staticmethod(lambda state: state)
+    ...     dissipated = staticmethod(lambda state: None)
+    ...     gradient = energy = lambda self, state, other, data: None
+    >>> field = Decay(gf.Problem(optax.l2_loss, 1.0, 0.0).bare())
+    >>> field(0.0, field.init(2.0, None), None), field.cost
+    (-2.0, 1)
     """
 
     problem: eqx.AbstractVar[Problem]
@@ -74,7 +88,20 @@ class FieldSpec(Spec, abc.ABC):
     """Names a field and says what it depends on.
 
     Subclasses have a field ``kind``, a literal by which configuration files choose them.
+
+    >>> import gradflow as gf
+    >>> import optax
+    >>> from typing import Literal
+    >>> class Plain(gf.fields.FieldSpec):
+    ...     kind: Literal["plain"] = "plain"
+    ...     def build(self, problem):
+    ...         return gf.fields.GradientFlow(problem.bare())
+    >>> Plain().build(gf.Problem(optax.l2_loss, 1.0, 0.0)).symmetric
+    True
     """
+
+    if TYPE_CHECKING:
+        kind: str
 
     @abc.abstractmethod
     def build(self, problem: Problem) -> Any:

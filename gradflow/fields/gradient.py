@@ -16,8 +16,15 @@ from .field import AbstractField
 class GradientState(NamedTuple):
     """The state of a flow that goes down a gradient.
 
-    `dissipated` is the integral of the squared speed so far. It costs one inner product beside
-    each gradient and makes the energy identity L(0) - L(t) = dissipated(t) a check on every run.
+    Attributes:
+        params: the trained arrays, in the structure of `Problem.params`.
+        dissipated: the integral of the squared speed so far, shape ``()``. It costs one inner
+            product beside each gradient and makes the energy identity L(0) - L(t) = dissipated(t)
+            a check on every run.
+
+    >>> import gradflow as gf
+    >>> gf.fields.GradientState(params=2.0, dissipated=0.0).params
+    2.0
     """
 
     params: PyTree
@@ -25,7 +32,19 @@ class GradientState(NamedTuple):
 
 
 class GradientFlow(AbstractField):
-    """d params/dt = -grad L(params)."""
+    """d params/dt = -grad L(params).
+
+    Attributes:
+        problem: the problem's functions.
+
+    >>> import gradflow as gf
+    >>> import optax
+    >>> problem = gf.Problem(optax.l2_loss, 2.0, 0.0)  # L(w) = w^2 / 2
+    >>> field = gf.fields.GradientFlow(problem.bare())
+    >>> slope = field(0.0, field.init(problem.params, problem.data), problem.data)
+    >>> float(slope.params), float(slope.dissipated)
+    (-2.0, 4.0)
+    """
 
     problem: Problem
 

@@ -13,7 +13,7 @@ from .momentum import Momentum, MomentumFlow
 
 
 class HeavyBall(FieldSpec):
-    """The heavy ball's equation, by its learning rate and momentum.
+    """The heavy ball's equation (Polyak 1964), by its learning rate and momentum.
 
     eta (1 + mu) / 2 params'' + (1 - mu) params' = -grad L(params),
     which ``optax.sgd(eta, momentum=mu)`` follows: see `gradflow.fields.momentum`.
@@ -21,6 +21,14 @@ class HeavyBall(FieldSpec):
     Attributes:
         learning_rate: eta of the descent that it stands for.
         momentum: mu.
+
+    >>> import gradflow as gf
+    >>> import optax
+    >>> problem = gf.Problem(optax.l2_loss, 2.0, 0.0)  # with the gradient 2 at the start
+    >>> field = gf.fields.HeavyBall(learning_rate=0.1, momentum=0.5).build(problem)
+    >>> start = field.init(problem.params, problem.data)
+    >>> round(float(start.coast), 6)  # -eta g / (2 (1 - mu))
+    -0.2
     """
 
     kind: Literal["heavy_ball"] = "heavy_ball"

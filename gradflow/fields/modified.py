@@ -86,6 +86,14 @@ class Modified(FieldSpec):
 
     Attributes:
         learning_rate: eta, of the gradient descent that it stands for.
+
+    >>> import gradflow as gf
+    >>> import optax
+    >>> problem = gf.Problem(optax.l2_loss, 1.0, 0.0)  # L(w) = w^2 / 2, so w' = -(1 + eta/2) w
+    >>> field = gf.fields.Modified(learning_rate=0.1)
+    >>> flow = gf.solve(problem, t1=2.0, field=field, save=gf.Linear(count=5))
+    >>> round(float(flow.final_params), 3)  # exp(-2.1)
+    0.122
     """
 
     kind: Literal["modified"] = "modified"

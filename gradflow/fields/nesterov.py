@@ -24,6 +24,14 @@ class Nesterov(FieldSpec):
     Attributes:
         learning_rate: eta of the descent that it stands for.
         momentum: mu.
+
+    >>> import gradflow as gf
+    >>> import optax
+    >>> problem = gf.Problem(optax.l2_loss, 2.0, 0.0)  # with the gradient 2 at the start
+    >>> field = gf.fields.Nesterov(learning_rate=0.1, momentum=0.5).build(problem)
+    >>> start = field.init(problem.params, problem.data)
+    >>> round(float(start.coast), 6)  # -eta g / (2 (1 - mu)), as of the heavy ball
+    -0.2
     """
 
     kind: Literal["nesterov"] = "nesterov"

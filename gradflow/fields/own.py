@@ -11,7 +11,16 @@ from .field import AbstractField
 
 
 class OwnField(AbstractField):
-    """The vector field of a problem that was given as one."""
+    """The vector field of a problem that was given as one; its state is the parameters alone.
+
+    Attributes:
+        problem: the problem's functions.
+
+    >>> import gradflow as gf
+    >>> problem = gf.Problem(vector_field=lambda t, y, data: -3.0 * y, params=2.0)
+    >>> float(gf.fields.OwnField(problem.bare())(0.0, problem.params, problem.data))
+    -6.0
+    """
 
     problem: Problem
 

@@ -280,4 +280,5 @@ class FlowRun:
             event_values=event_values,
             stats=stats,
             result=self.result,
+            attrs={"rtol": self._spec.rtol},
         )

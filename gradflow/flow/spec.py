@@ -45,6 +45,14 @@ class Stop(Spec):
         relative_gradient_norm: |grad L| is at most this times its value at the start.
         loss: the loss is at most this.
         wall_seconds: this much wall time has passed since the first step, compilation apart.
+
+    >>> import gradflow as gf
+    >>> import optax
+    >>> problem = gf.Problem(optax.l2_loss, 1.0, 0.0)  # L(w) = w^2 / 2
+    >>> stop = gf.Stop(loss=0.1)
+    >>> flow = gf.solve(problem, t1=20.0, stop=stop, save=gf.Linear(count=5))
+    >>> flow.result, bool(flow["loss"][-1] <= 0.1), flow.final_time < 20
+    ('loss', True, True)
     """
 
     gradient_norm: Annotated[float, Field(gt=0)] | None = None
@@ -87,7 +95,7 @@ class FlowSpec(Spec):
     solver: SolverName = "auto"
     field: Literal["gradient"] | AnyField = GRADIENT
     save: SaveTimes = SAVE
-    save_each: dict[str, SaveTimes] = Field(default_factory=dict)
+    save_each: dict[str, SaveTimes] = Field(default={})
     spectrum: Spectrum | None = None
     stop: Stop = NEVER
     max_steps: Annotated[int, Field(gt=0, lt=2**31)] = 100_000

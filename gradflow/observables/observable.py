@@ -28,6 +28,14 @@ class Snapshot(eqx.Module):
             other fields than the gradient's, what their energy has lost.
         gradient: grad L up to its sign; ``None`` where that is the slope.
         energy: what is dissipated; ``None`` where that is the loss.
+
+    >>> import gradflow as gf
+    >>> import optax
+    >>> problem = gf.Problem(optax.l2_loss, 1.0, 0.0)  # L(w) = w^2 / 2
+    >>> w = problem.params
+    >>> snapshot = gf.Snapshot(problem.bare(), 0.0, w, origin=w, slope=-w, data=problem.data)
+    >>> float(snapshot.params), float(snapshot.slope)  # what an observable may be tried on
+    (1.0, -1.0)
     """
 
     problem: Problem
@@ -85,6 +93,15 @@ class Part:
         axes: for every axis of the array its name and its labels.
         label: what a figure writes on its axis.
         units: units of the values, ``"1"`` when dimensionless.
+
+    >>> import gradflow as gf
+    >>> powers = gf.Observable(
+    ...     "powers",
+    ...     lambda snapshot: (snapshot.params, snapshot.params**2),
+    ...     parts=(gf.Part("weight"), gf.Part("square", label="$w^2$")),
+    ... )
+    >>> [part.name for part in powers.variables]
+    ['weight', 'square']
     """
 
     name: str
@@ -113,6 +130,14 @@ class Observable:
         cost: from the problem to the gradient evaluations that one value takes, a
             Hessian-vector product counted as two; ``None`` if it takes none. It raises
             `ValueError` for a problem that cannot be observed so.
+
+    >>> import gradflow as gf
+    >>> import optax
+    >>> problem = gf.Problem(optax.l2_loss, 1.0, 0.0)  # L(w) = w^2 / 2
+    >>> speed = gf.Observable("speed", lambda snapshot: abs(snapshot.slope), label="$|w'|$")
+    >>> descent = gf.descend(problem, learning_rate=0.5, steps=2, observables=[speed])
+    >>> descent["speed"]  # |w| itself
+    array([1.  , 0.5 , 0.25])
     """
 
     name: str
@@ -138,7 +163,21 @@ class Observable:
 
 @dataclass(frozen=True)
 class Event:
-    """A scalar function of a `Snapshot` whose zero crossings are located along a run."""
+    """A scalar function of a `Snapshot` whose zero crossings are located along a run.
+
+    Attributes:
+        name: the key of its crossings in `Trajectory.crossings`, rows ``(time, +1 or -1)``.
+        function: from a `Snapshot` to a real scalar, shape ``()``. Two events with the same
+            function are the same to the compiler.
+
+    >>> import gradflow as gf
+    >>> import optax
+    >>> half = gf.Event("half", lambda snapshot: snapshot.params - 0.5)
+    >>> problem = gf.Problem(optax.l2_loss, 1.0, 0.0, events=[half])
+    >>> flow = gf.solve(problem, t1=2.0, save=gf.Linear(count=5))
+    >>> flow.crossings["half"].round(3)  # where it falls through zero: log(2)
+    array([[ 0.693, -1.   ]])
+    """
 
     name: str
     function: Callable[[Snapshot], Float[Array, ""]]

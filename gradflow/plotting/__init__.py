@@ -1,7 +1,6 @@
 """Series to figure: figures are described as data, and drawn from a trajectory alone."""
 
 from .automatic import automatic as automatic
-from .automatic import of_variable as of_variable
 from .drawing import FILES as FILES
 from .drawing import Kind as Kind
 from .drawing import draw as draw

@@ -18,12 +18,13 @@ _MOST = 6  # lines in a figure
 def automatic(trajectory: Trajectory) -> tuple[Figure, ...]:
     """A figure of every variable over time that is not one of the common ones.
 
-    >>> import jax.numpy as jnp
     >>> import gradflow as gf
-    >>> problem = gf.Problem(lambda w, data: jnp.sum(w**2) / 2, jnp.ones(2))
-    >>> flow = gf.solve(problem, t1=1.0, observables={"first": lambda t, w, data: w[0]})
+    >>> import numpy as np
+    >>> weight = gf.Variable(np.array([1.0, 0.5]), ("time",))
+    >>> times = {"time": np.array([0.0, 1.0])}
+    >>> flow = gf.Trajectory({"weight": weight}, times, 1.0, stats={}, result="end_time")
     >>> [figure.name for figure in gf.plotting.automatic(flow)]
-    ['first']
+    ['weight']
     """
     names = [
         name

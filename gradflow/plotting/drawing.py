@@ -39,6 +39,14 @@ def draw(figure: Figure, trajectory: Trajectory, marks: Marks | None = None) -> 
 
     Raises:
         ValueError: a line is not one value per time, e.g. because `select` leaves an axis open.
+
+    >>> import gradflow as gf
+    >>> import optax
+    >>> problem = gf.Problem(optax.l2_loss, 1.0, 0.0)
+    >>> flow = gf.solve(problem, t1=2.0, save=gf.Linear(count=5))
+    >>> canvas = gf.plotting.draw(gf.plotting.LOSS, flow, marks={"T1": 1.0})
+    >>> [ax.get_xscale() for ax in canvas.axes]
+    ['linear', 'log']
     """
     shown = [(panel, found) for panel in figure.panels if (found := curves(panel, trajectory))]
     if not shown:
@@ -65,6 +73,14 @@ def render(
 
     Raises:
         ValueError: as `draw`.
+
+    >>> import gradflow as gf
+    >>> import optax
+    >>> problem = gf.Problem(optax.l2_loss, 1.0, 0.0)
+    >>> flow = gf.solve(problem, t1=2.0, save=gf.Linear(count=5))
+    >>> files = gf.plotting.render(gf.plotting.LOSS, flow, kinds=("png",))
+    >>> files["png"][1:4]
+    b'PNG'
     """
     drawn = draw(figure, trajectory, marks)
     if drawn is None:

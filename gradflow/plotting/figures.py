@@ -31,6 +31,11 @@ class Line:
         spread: the name of a variable of the same axes, half the height of a band around the
             curve; otherwise ``<variable>_error`` where the trajectory has it on these axes.
         points: draws the values as points without a line, for few that were measured.
+
+    >>> import gradflow as gf
+    >>> line = gf.plotting.Line("attention_score", {"key": 2, "query": 1}, label="score of word 2")
+    >>> line.variable, line.select["key"]
+    ('attention_score', 2)
     """
 
     variable: str | Callable[[Trajectory], Series]
@@ -52,6 +57,11 @@ class Reference:
         slope: makes a line the power law ``low * x**slope``, straight on logarithmic axes.
         colour: of a line, as a `Line` has it; otherwise grey.
         dash: of a line.
+
+    >>> import gradflow as gf
+    >>> line, half = gf.plotting.Line("loss"), gf.plotting.Reference(0.5, label="half")
+    >>> gf.plotting.Panel((line,), references=(half,)).references[0].low
+    0.5
     """
 
     low: float
@@ -74,6 +84,11 @@ class Panel:
         xscale: how time runs; ``"log"`` leaves out time 0.
         references: what to compare with; the y axis reaches as far as they do.
         xlabel: what is along x where that is not time; marks and phases are then left out.
+
+    >>> import gradflow as gf
+    >>> panel = gf.plotting.Panel((gf.plotting.Line("loss"),), yscale="log", xscale="log")
+    >>> panel.lines[0].variable
+    'loss'
     """
 
     lines: tuple[Line, ...]
@@ -98,6 +113,12 @@ class Figure:
         panels: one or two. Two that differ only in how x runs share the y axis and the legend;
             two of which one's legend says all that the other's does share that.
         caption: for whoever prints the figure; kept inside the files.
+
+    >>> import gradflow as gf
+    >>> panel = gf.plotting.Panel((gf.plotting.Line("loss"),), yscale="log")
+    >>> figure = gf.plotting.Figure.both_time_scales("my-loss", panel, "The loss along the run.")
+    >>> [each.xscale for each in figure.panels]
+    ['linear', 'log']
     """
 
     name: str

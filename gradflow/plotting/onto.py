@@ -41,10 +41,11 @@ def plot(
         KeyError: no such variable, axis or label.
         ValueError: a trajectory without any variable.
 
-    >>> import jax.numpy as jnp
     >>> import gradflow as gf
-    >>> problem = gf.Problem(lambda w, data: jnp.sum(w**2) / 2, jnp.ones(2))
-    >>> ax = gf.plotting.plot(gf.solve(problem, t1=1.0), "loss", "grad_norm")
+    >>> import optax
+    >>> problem = gf.Problem(optax.l2_loss, 1.0, 0.0)
+    >>> flow = gf.solve(problem, t1=2.0, save=gf.Linear(count=5))
+    >>> ax = gf.plotting.plot(flow, "loss", "grad_norm")
     >>> [line.get_label() for line in ax.get_lines()]
     ['loss', 'gradient norm']
     """

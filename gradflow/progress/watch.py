@@ -25,6 +25,14 @@ class Progress:
         seed: whose run this is, in an ensemble; `fraction` and `gradient_evaluations` are those of
             all runs together then.
         point: which of a study's problems is run; `fraction` is that of all then.
+
+    >>> import gradflow as gf
+    >>> import optax
+    >>> problem = gf.Problem(optax.l2_loss, 1.0, 0.0)  # L(w) = w^2 / 2
+    >>> told = []
+    >>> flow = gf.solve(problem, t1=2.0, save=gf.Linear(count=5), progress=told.append)
+    >>> told[-1].time, told[-1].fraction
+    (2.0, 1.0)
     """
 
     time: float

@@ -1,5 +1,7 @@
 """A stored run on one page, and the figures that it has."""
 
+from .page import write as write
+from .shown import Shown as Shown
 from .shown import invariants as invariants
 from .shown import keep as keep
 from .shown import of_flow as of_flow

@@ -32,7 +32,22 @@ def figures(record: Trajectory, axes: Mapping[str, str]) -> tuple[Figure, ...]:
 
     Args:
         record: that of `scaling_study`.
-        axes: what to write along the axis of each size.
+        axes: what to write along the axis of each size, by its name: ``task.sizes``.
+
+    >>> import gradflow as gf
+    >>> import optax
+    >>> class Bowl(gf.tasks.Task):
+    ...     sizes = {"width": "width $m$"}
+    ...     kind: str = "bowl"
+    ...     width: int = 1
+    ...     def build(self, key, data_key=None):
+    ...         return gf.Problem(optax.l2_loss, float(self.width), 0.0)  # L = width^2 / 2
+    ...     def measures(self, flow):
+    ...         return (gf.tasks.Measure("start", "loss at t = 0", float(flow["loss"][0])),)
+    >>> save = gf.Linear(count=5)
+    >>> study = gf.scaling_study(Bowl(), {"width": [1, 2, 4]}, seeds=2, t1=2.0, save=save)
+    >>> [figure.name for figure in gf.scaling.figures(study.record, Bowl.sizes)]
+    ['scaling-width-start']
     """
     found = {(fit.measure, fit.against, fit.system): fit for fit in fits(record)}
     measures = list(record.attrs["measures"])

@@ -52,9 +52,43 @@ class Fit(NamedTuple):
     over_limit: float
     left_out: int
 
+    def cells(self) -> tuple[str, ...]:
+        """Its row of a table, under `HEADING`."""
+        interval = f"{self.exponent:.3f}"
+        if np.isfinite(self.low):
+            interval += f" ({self.low:.3f} to {self.high:.3f})"
+        if self.left_out:
+            interval += f", {self.left_out} left out"
+        order = _predicted(self.order, self.order_agrees, self.source)
+        limit = _predicted(self.limit, self.limit_agrees, f"{self.over_limit:.3g} of it")
+        largest = f"{self.at_largest:.3f}"
+        return self.measure, self.against, self.system, interval, largest, order, limit
+
+
+HEADING = ("measure", "against", "system", "exponent, 95 % interval", "largest", "order", "limit")
+
 
 def fits(record: Trajectory) -> tuple[Fit, ...]:
-    """All power laws of a study, by measure, size and system; those of nothing are left out."""
+    """All power laws of a study, by measure, size and system; those of nothing are left out.
+
+    Args:
+        record: that of a `Study`.
+
+    >>> import gradflow as gf
+    >>> import optax
+    >>> class Bowl(gf.tasks.Task):
+    ...     sizes = {"width": "width $m$"}
+    ...     kind: str = "bowl"
+    ...     width: int = 1
+    ...     def build(self, key, data_key=None):
+    ...         return gf.Problem(optax.l2_loss, float(self.width), 0.0)  # L = width^2 / 2
+    ...     def measures(self, flow):
+    ...         return (gf.tasks.Measure("start", "loss at t = 0", float(flow["loss"][0])),)
+    >>> save = gf.Linear(count=5)
+    >>> study = gf.scaling_study(Bowl(), {"width": [1, 2, 4]}, seeds=2, t1=2.0, save=save)
+    >>> [(fit.measure, round(fit.exponent, 6)) for fit in gf.scaling.fits(study.record)]
+    [('start', 2.0)]
+    """
     return tuple(_fits(record))
 
 
@@ -106,23 +140,28 @@ def _agrees(fit: Order, predicted: float) -> bool | None:
 
 
 def tabulated(found: Sequence[Fit]) -> list[str]:
-    """The fits as an aligned table, a line each under a heading; empty without any."""
+    """The fits as an aligned table, a line each under a heading; empty without any.
+
+    >>> import gradflow as gf
+    >>> import optax
+    >>> class Bowl(gf.tasks.Task):
+    ...     sizes = {"width": "width $m$"}
+    ...     kind: str = "bowl"
+    ...     width: int = 1
+    ...     def build(self, key, data_key=None):
+    ...         return gf.Problem(optax.l2_loss, float(self.width), 0.0)  # L = width^2 / 2
+    ...     def measures(self, flow):
+    ...         return (gf.tasks.Measure("start", "loss at t = 0", float(flow["loss"][0])),)
+    >>> save = gf.Linear(count=5)
+    >>> study = gf.scaling_study(Bowl(), {"width": [1, 2, 4]}, seeds=2, t1=2.0, save=save)
+    >>> for line in gf.scaling.tabulated(study.fits):
+    ...     print(line)
+    measure  against  system  exponent, 95 % interval  largest  order  limit
+    start    width            2.000 (2.000 to 2.000)   2.000    -      -
+    """
     if not found:
         return []
-    rows = [
-        ("measure", "against", "system", "exponent, 95 % interval", "largest", "order", "limit")
-    ]
-    for fit in found:
-        interval = f"{fit.exponent:.3f} ({fit.low:.3f} to {fit.high:.3f})"
-        if not np.isfinite(fit.low):
-            interval = f"{fit.exponent:.3f}"
-        if fit.left_out:
-            interval += f", {fit.left_out} left out"
-        order = _predicted(fit.order, fit.order_agrees, fit.source)
-        limit = _predicted(fit.limit, fit.limit_agrees, f"{fit.over_limit:.3g} of it")
-        rows.append(
-            (fit.measure, fit.against, fit.system, interval, f"{fit.at_largest:.3f}", order, limit)
-        )
+    rows = [HEADING, *(fit.cells() for fit in found)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

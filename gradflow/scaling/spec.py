@@ -22,6 +22,12 @@ class Scaling(Spec):
         vary: values of each size, by its name; the others stay as the problem has them.
         model_weights: up to how many weights the model itself is run too, where the problem is a
             reduced system of it; 0 for never.
+
+    >>> import gradflow as gf
+    >>> scaling = gf.scaling.Scaling(vary={"width": (64, 128), "lengths": (3, 4)})
+    >>> for path, message in scaling.misfits(gf.tasks.Cooccurrence()):
+    ...     print(message)
+    no size 'lengths'; did you mean 'length'? allowed: width, neurons, length, samples
     """
 
     vary: Annotated[dict[str, Values], Field(min_length=1)]

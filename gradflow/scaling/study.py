@@ -32,6 +32,21 @@ class Study:
         failures: runs that are missing, and why, a line each.
         points: how many problems were run for every seed, and how many were to be.
         cancelled: whether it was ended from outside.
+
+    >>> import gradflow as gf
+    >>> import optax
+    >>> class Bowl(gf.tasks.Task):
+    ...     sizes = {"width": "width $m$"}
+    ...     kind: str = "bowl"
+    ...     width: int = 1
+    ...     def build(self, key, data_key=None):
+    ...         return gf.Problem(optax.l2_loss, float(self.width), 0.0)  # L = width^2 / 2
+    ...     def measures(self, flow):
+    ...         return (gf.tasks.Measure("start", "loss at t = 0", float(flow["loss"][0])),)
+    >>> save = gf.Linear(count=5)
+    >>> study = gf.scaling_study(Bowl(), {"width": [1, 2, 4]}, seeds=2, t1=2.0, save=save)
+    >>> study.points, study.failures, dict(study.to_xarray().sizes)
+    ((3, 3), (), {'width': 3, 'system': 1, 'seed': 2})
     """
 
     record: Trajectory
@@ -90,6 +105,23 @@ def scaling_study(
 
     Raises:
         ValueError: an argument is out of range.
+
+    >>> import gradflow as gf
+    >>> import optax
+    >>> class Bowl(gf.tasks.Task):
+    ...     sizes = {"width": "width $m$"}
+    ...     kind: str = "bowl"
+    ...     width: int = 1
+    ...     def build(self, key, data_key=None):
+    ...         return gf.Problem(optax.l2_loss, float(self.width), 0.0)  # L = width^2 / 2
+    ...     def measures(self, flow):
+    ...         return (gf.tasks.Measure("start", "loss at t = 0", float(flow["loss"][0])),)
+    >>> save = gf.Linear(count=5)
+    >>> study = gf.scaling_study(Bowl(), {"width": [1, 2, 4]}, seeds=2, t1=2.0, save=save)
+    >>> study.record["start_against_width"][:, 0, 0]
+    array([0.5, 2. , 8. ])
+    >>> round(study.fits[0].exponent, 6)
+    2.0
     """
     tell = progress if callable(progress) else None
     spec = Scaling(vary={name: tuple(values) for name, values in vary.items()})
@@ -123,12 +155,10 @@ def scaling_study(
         failures += [f"{name}, seed {seed}: {why}" for seed, why in runs.failures.items()]
         measured[point] = {seed: point.measures(run) for seed, run in runs.whole.items()}
         done += {*runs.whole, *runs.failures} == {*seeds}
-    return Study(
-        assemble(plan, measured, seeds, failures),
-        tuple(failures),
-        (done, len(plan.points)),
-        cancelled is not None and cancelled(),
-    )
+    ended = cancelled is not None and cancelled()
+    record = assemble(plan, measured, seeds, failures)
+    record = replace(record, result="cancelled") if ended else record
+    return Study(record, tuple(failures), (done, len(plan.points)), ended)
 
 
 def _overall(

@@ -18,7 +18,6 @@ from .implicit import VectorChord as VectorChord
 from .newton_krylov import NewtonKrylov as NewtonKrylov
 from .rkc2 import RKC2 as RKC2
 from .rkl2 import RKL2 as RKL2
-from .runge_kutta import StageInterpolation as StageInterpolation
 from .runge_kutta import UnrolledRungeKutta as UnrolledRungeKutta
 from .spectral_radius import AbstractSpectralRadius as AbstractSpectralRadius
 from .spectral_radius import GivenRadius as GivenRadius
@@ -74,6 +73,11 @@ class Choice:
         name: what the trajectory calls it.
         solver: the solver.
         switch: when the run's other solver goes on; ``None`` if there is no other.
+
+    >>> import gradflow as gf
+    >>> choice = gf.solvers.build("tsit5", rtol=1e-6)[0]
+    >>> choice.name, choice.switch
+    ('tsit5', None)
     """
 
     name: str
@@ -87,6 +91,17 @@ def automatic(rtol: float, measured: Callable) -> tuple[Choice, Choice]:
     The explicit one is that which takes the fewest evaluations at this tolerance where nothing is
     stiff. The thresholds are measured, on the co-occurrence transformer and on digits: see
     ``python -m benchmarks.tolerance``.
+
+    Args:
+        rtol: the tolerance of the run.
+        measured: selects the part of the state whose error counts.
+
+    Returns:
+        The explicit and the stabilised choice, each with the rule for leaving it.
+
+    >>> import gradflow as gf
+    >>> [choice.name for choice in gf.solvers.automatic(1e-6, measured=lambda state: state)]
+    ['tsit5', 'rkc2']
     """
     name, method = "dopri8", diffrax.Dopri8
     if rtol >= 5e-5:
@@ -112,8 +127,18 @@ def build(
         rtol: the tolerance of the run.
         measured: selects the part of the state whose error counts.
 
+    Returns:
+        One choice, or the two of `automatic`.
+
     Raises:
         ValueError: there is no such name, or the solver has no error estimate to adapt to.
+
+    >>> import diffrax
+    >>> import gradflow as gf
+    >>> [choice.name for choice in gf.solvers.build("auto", rtol=1e-4)]
+    ['bosh3', 'rkc2']
+    >>> type(gf.solvers.build(diffrax.Tsit5(), rtol=1e-4)[0].solver).__name__
+    'UnrolledRungeKutta'
     """
     if isinstance(solver, str):
         if solver == "auto":
@@ -135,7 +160,12 @@ def build(
 
 
 def countable(solver: str | diffrax.AbstractSolver, rtol: float) -> bool:
-    """Whether the solver that `build` makes of it says itself how many evaluations it took."""
+    """Whether the solver that `build` makes of it says itself how many evaluations it took.
+
+    >>> import gradflow as gf
+    >>> gf.solvers.countable("auto", rtol=1e-4), gf.solvers.countable("kvaerno3", rtol=1e-4)
+    (True, False)
+    """
     return all(stepping.counts(choice.solver) for choice in build(solver, rtol))
 
 

@@ -42,7 +42,7 @@ def conjugate_gradients(
     product: Callable[[PyTree], PyTree],
     right: PyTree,
     target: Float[Array, ""],
-    least: float,
+    least: float | Float[Array, ""],
 ) -> Solved:
     """Solve A x = right for a symmetric A, from x = 0 (Hestenes & Stiefel 1952).
 

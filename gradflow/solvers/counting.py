@@ -11,7 +11,14 @@ import jax.numpy as jnp
 
 
 class Counter:
-    """Gradient evaluations seen by the host so far."""
+    """Gradient evaluations seen by the host so far, from any thread.
+
+    >>> import gradflow as gf
+    >>> counter = gf.solvers.Counter()
+    >>> counter.add(3)
+    >>> counter.read()
+    3
+    """
 
     def __init__(self) -> None:
         self._count = 0
@@ -34,6 +41,17 @@ class CountedField(eqx.Module):
     An evaluation counts as one. A Jacobian-vector product, which is a Hessian-vector product of
     the loss, counts as two: as a forward derivative is taken of the field, that is one beside the
     evaluation itself and two where only the product is evaluated, as in a linearisation.
+
+    Attributes:
+        field: ``(t, state, data)`` to the time derivative of the state.
+        counter: told of each evaluation, while the compiled program runs.
+
+    >>> import gradflow as gf
+    >>> import jax.numpy as jnp
+    >>> counter = gf.solvers.Counter()
+    >>> field = gf.solvers.CountedField(lambda t, y, data: -y, counter)
+    >>> field(0.0, jnp.ones(2), None).tolist(), counter.read()
+    ([-1.0, -1.0], 1)
     """
 
     field: Callable

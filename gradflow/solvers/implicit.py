@@ -19,6 +19,15 @@ class VectorChord(optx.AbstractRootFinder):
     The slope that an implicit stage solves for falls by orders of magnitude along a flow, and
     single entries of it pass through zero: neither an absolute tolerance nor a relative one for
     each entry, as VeryChord has them, holds along the run.
+
+    Args:
+        rtol: what the norm of the last change may be, relative to that of the slope.
+
+    >>> import diffrax
+    >>> import gradflow as gf
+    >>> solver = diffrax.Kvaerno3(root_finder=gf.solvers.VectorChord(rtol=1e-6))
+    >>> gf.solvers.build(solver, rtol=1e-3)[0].solver.root_finder.rtol  # left as it is
+    1e-06
     """
 
     chord: diffrax.VeryChord

@@ -106,6 +106,12 @@ class NewtonKrylov(diffrax.AbstractAdaptiveSolver):
 
     Raises:
         ValueError: `method` is no ESDIRK method whose last stage is the end of the step.
+
+    >>> import diffrax
+    >>> import gradflow as gf
+    >>> solver = gf.solvers.NewtonKrylov(diffrax.Kvaerno5(), rtol=1e-6)  # solver="kvaerno5-cg"
+    >>> solver.name, solver.order(None)
+    ('kvaerno5-cg', 5)
     """
 
     method: AbstractESDIRK = eqx.field(static=True)

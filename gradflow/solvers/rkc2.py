@@ -16,6 +16,16 @@ class RKC2(StabilisedRungeKutta):
 
     Source: Sommeijer, Shampine & Verwer, RKC: an explicit solver for parabolic PDEs, J. Comput.
     Appl. Math. 88 (1997), Section 2.
+
+    >>> import diffrax, jax.numpy as jnp
+    >>> import gradflow as gf
+    >>> solution = diffrax.diffeqsolve(
+    ...     diffrax.ODETerm(lambda t, y, args: -1e4 * (y - 2.0)),
+    ...     gf.solvers.RKC2(), t0=0.0, t1=1.0, dt0=None, y0=jnp.zeros(3),
+    ...     stepsize_controller=diffrax.PIDController(rtol=1e-4, atol=1e-4),
+    ... )
+    >>> solution.ys[-1].round(3).tolist()
+    [2.0, 2.0, 2.0]
     """
 
     @staticmethod

@@ -16,6 +16,11 @@ class RKL2(StabilisedRungeKutta):
 
     Source: Meyer, Balsara & Aslam, A stabilized Runge-Kutta-Legendre method for explicit
     super-time-stepping of parabolic and mixed equations, J. Comput. Phys. 257 (2014), Section 2.2.
+
+    >>> import gradflow as gf
+    >>> interval = gf.solvers.RKL2().coefficients.interval  # of 2, 3, 4, ... stages
+    >>> interval[:3].round(6)  # (s^2 + s - 2) / 2
+    array([2., 5., 9.])
     """
 
     @staticmethod

@@ -73,6 +73,12 @@ class UnrolledRungeKutta(diffrax.AbstractAdaptiveSolver):
 
     Attributes:
         method: any explicit Runge-Kutta method of diffrax, e.g. ``diffrax.Tsit5()``.
+
+    >>> import diffrax
+    >>> import gradflow as gf
+    >>> solver = gf.solvers.UnrolledRungeKutta(diffrax.Bosh3())
+    >>> solver.step_evaluations, round(solver.stability_limit, 2)  # |1 + z + z^2/2 + z^3/6| = 1
+    (3, 2.51)
     """
 
     method: AbstractERK = eqx.field(static=True)

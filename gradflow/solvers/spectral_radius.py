@@ -51,7 +51,19 @@ class Point(NamedTuple):
 
 
 class AbstractSpectralRadius(eqx.Module):
-    """How a stabilised method learns how stiff its equation is at the moment."""
+    """How a stabilised method learns how stiff its equation is at the moment.
+
+    >>> import gradflow as gf
+    >>> import jax.numpy as jnp
+    >>> class Constant(gf.solvers.AbstractSpectralRadius):
+    ...     value: float
+    ...     def init(self, part):
+    ...         return None
+    ...     def estimate(self, point, memory):
+    ...         return jnp.asarray(self.value), memory, jnp.asarray(0)
+    >>> gf.solvers.RKC2(Constant(2.0)).spectral_radius.value
+    2.0
+    """
 
     @abc.abstractmethod
     def init(self, part: PyTree) -> PyTree:
@@ -92,6 +104,16 @@ class PowerIteration(AbstractSpectralRadius):
         safety: what the estimate is multiplied by.
         tolerance: of the relative change from one iteration to the next.
         most: iterations after which it makes do with what it has.
+
+    >>> import diffrax, jax.numpy as jnp
+    >>> import gradflow as gf
+    >>> from gradflow.solvers.spectral_radius import Point
+    >>> term, y = diffrax.ODETerm(lambda t, y, args: jnp.array([-3.0, -5.0]) * y), jnp.ones(2)
+    >>> point = Point.of(term, 0.0, y, term.vf(0.0, y, None), None, measured=lambda y: y)
+    >>> power = gf.solvers.PowerIteration(safety=1.0, tolerance=1e-4)
+    >>> radius, memory, evaluations = power.estimate(point, power.init(y))
+    >>> round(float(radius), 2)
+    5.0
     """
 
     safety: float = 1.1
@@ -143,6 +165,16 @@ class LanczosRadius(AbstractSpectralRadius):
 
     Attributes:
         products: for each estimate, started from the eigenvector found the last time.
+
+    >>> import diffrax, equinox as eqx, jax.numpy as jnp
+    >>> import gradflow as gf
+    >>> from gradflow.solvers.spectral_radius import Point
+    >>> term, y = diffrax.ODETerm(lambda t, y, args: jnp.array([-3.0, -5.0]) * y), jnp.ones(2)
+    >>> point = Point.of(term, 0.0, y, term.vf(0.0, y, None), None, measured=lambda y: y)
+    >>> lanczos = gf.solvers.LanczosRadius(products=2)
+    >>> radius, memory, evaluations = eqx.filter_jit(lanczos.estimate)(point, lanczos.init(y))
+    >>> round(float(radius), 3), int(evaluations)
+    (5.0, 5)
     """
 
     products: int = eqx.field(static=True, default=6)
@@ -177,6 +209,13 @@ class GivenRadius(AbstractSpectralRadius):
         function: ``(t, y, args)`` to an upper bound of the spectral radius, a scalar of at least
             zero.
         evaluations: how many evaluations of the vector field one call of it is worth.
+
+    >>> import gradflow as gf
+    >>> from gradflow.solvers.spectral_radius import Point
+    >>> given = gf.solvers.GivenRadius(lambda t, y, args: 2.0 * t)  # for `RKC2(given)`
+    >>> point = Point(t=3.0, state=None, args=None, part=None, slope=None, field=None)
+    >>> float(given.estimate(point, memory=None)[0])
+    6.0
     """
 
     function: Callable

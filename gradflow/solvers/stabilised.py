@@ -113,6 +113,11 @@ class StabilisedRungeKutta(diffrax.AbstractAdaptiveSolver):
         max_stages: the most stages of a step.
         measured: selects the part of the state on which the Jacobian acts and whose error counts;
             of a gradient flow the parameters, not the energy dissipated.
+
+    >>> import gradflow as gf
+    >>> solver = gf.solvers.RKC2(max_stages=20)
+    >>> isinstance(solver, gf.solvers.StabilisedRungeKutta), solver.order(None)
+    (True, 2)
     """
 
     spectral_radius: AbstractSpectralRadius = PowerIteration()

@@ -35,6 +35,11 @@ def gradient_noise(*, probes: int = 16, seed: int = 0, save: SaveTimes = SAVE) -
 
     Raises:
         ValueError: fewer than two probes; when solving, a problem without a `sample_loss`.
+
+    >>> import gradflow as gf
+    >>> noise = gf.spectra.gradient_noise(probes=4)
+    >>> [part.name for part in noise.variables]
+    ['gradient_noise', 'gradient_noise_standard_error', 'gradient_noise_scale']
     """
     check_at_least(2, probes=probes)
     function = _GradientNoise(probes, seed)
@@ -57,6 +62,16 @@ def block_norms(problem: Problem, *, save: SaveTimes | None = None) -> Observabl
     Args:
         problem: what is solved; its parameters name the labels of the axis ``block``.
         save: when to record them, if not whenever the run records: they cost no gradient.
+
+    Returns:
+        The observable; its values are of shape ``(blocks,)``.
+
+    >>> import gradflow as gf
+    >>> import jax.numpy as jnp
+    >>> params = {"v": jnp.ones(2), "w": jnp.ones((2, 3))}
+    >>> problem = gf.Problem(lambda p, data: jnp.sum(p["w"] ** 2), params)
+    >>> gf.spectra.block_norms(problem).axes
+    (('block', ('v', 'w')),)
     """
     leaves = jax.tree_util.tree_leaves_with_path(problem.params)
     names = (jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in leaves)

@@ -33,6 +33,13 @@ def sharpness(*, steps: int = _STEPS + _STEPS_EACH, save: SaveTimes = SAVE) -> O
     Args:
         steps: Hessian-vector products for one value.
         save: when to record it.
+
+    >>> import gradflow as gf
+    >>> import optax
+    >>> problem = gf.Problem(optax.l2_loss, 1.0, 0.0)  # L(w) = w^2 / 2
+    >>> sharpness = gf.spectra.sharpness()
+    >>> [part.name for part in sharpness.variables], sharpness.cost(problem)
+    (['sharpness', 'sharpness_residual'], 2)
     """
     every = top_eigenvalues(1, steps=steps, save=save)
     assert isinstance(every.function, _TopEigenvalues)
@@ -64,6 +71,11 @@ def top_eigenvalues(k: int, *, steps: int | None = None, save: SaveTimes = SAVE)
     Raises:
         ValueError: `k` is below 1 or `steps` below `k`; when solving, fewer than `k` parameters
             or a problem without a loss.
+
+    >>> import gradflow as gf
+    >>> largest = gf.spectra.top_eigenvalues(2)  # for `solve(..., observables=[largest])`
+    >>> [part.name for part in largest.variables][2:], dict(largest.variables[2].axes)
+    (['hessian_eigenvalue', 'hessian_eigenvalue_residual'], {'eigenvalue': (1, 2)})
     """
     steps = _STEPS + _STEPS_EACH * k if steps is None else steps
     check_at_least(1, k=k)
@@ -100,6 +112,14 @@ def trace(*, probes: int = 16, seed: int = 0, save: SaveTimes = SAVE) -> Observa
 
     Raises:
         ValueError: fewer than two probes; when solving, a problem without a loss.
+
+    >>> import gradflow as gf
+    >>> import optax
+    >>> trace = gf.spectra.trace(probes=16)  # for `solve(..., observables=[trace])`
+    >>> trace.cost(gf.Problem(optax.l2_loss, 1.0, 0.0))  # a product with the Hessian counts as two
+    32
+    >>> [part.name for part in trace.variables]
+    ['hessian_trace', 'hessian_trace_standard_error', 'effective_rank']
     """
     check_at_least(2, probes=probes)
     function = _Trace(probes, seed)
@@ -137,6 +157,11 @@ def density(
 
     Raises:
         ValueError: `probes` or `steps` below 1; when solving, a problem without a loss.
+
+    >>> import gradflow as gf
+    >>> density = gf.spectra.density(probes=2, steps=3)
+    >>> [(part.name, [axis for axis, _ in part.axes]) for part in density.variables]
+    [('spectral_density_node', ['probe', 'node']), ('spectral_density_weight', ['probe', 'node'])]
     """
     check_at_least(1, probes=probes, steps=steps)
     axes = (("probe", tuple(range(probes))), ("node", tuple(range(steps))))

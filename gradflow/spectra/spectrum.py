@@ -26,6 +26,14 @@ class Spectrum(Spec):
         gradient_noise: whether the trace of the covariance of the samples' gradients is.
         block_norms: whether the norm of every array of the parameters is recorded.
         save: when to record all this.
+
+    >>> import gradflow as gf
+    >>> import optax
+    >>> problem = gf.Problem(optax.l2_loss, 1.0, 0.0)  # L(w) = w^2 / 2
+    >>> spectrum = gf.Spectrum(eigenvalues=1)
+    >>> descent = gf.descend(problem, learning_rate=0.5, steps=2, spectrum=spectrum)
+    >>> descent["sharpness"].round(3)  # L'' = 1
+    array([1., 1., 1.])
     """
 
     # No built-in problem has fewer parameters than the most.

@@ -26,6 +26,11 @@ class Claim(NamedTuple):
             in log t between save times; ``None`` for a claim at one moment.
         interval: the times that the claim speaks of.
         note: why `held` or `value` is ``None``, or what else there is to know.
+
+    >>> import gradflow as gf
+    >>> claim = gf.tasks.Claim("the loss falls", "Thm 1", "slope", -1.0, held=True, share=1.0)
+    >>> claim.cells()
+    ('the loss falls', 'Thm 1', 'yes', '100 %', '', 'slope -1')
     """
 
     name: str
@@ -70,6 +75,13 @@ class Tally(NamedTuple):
         error: the largest estimated error of the number, if the runs were certified.
         note: why some runs, or all, are undecided.
         by_seed: `value`, `held` and `share` of every run's `Claim`, by seed.
+
+    >>> import gradflow as gf
+    >>> claim = gf.tasks.Claim("the loss falls", "Thm 1", "slope", -1.0, held=True, share=1.0)
+    >>> tallied = gf.tasks.tally({0: [claim], 1: [claim._replace(held=False)]})
+
+    >>> tallied[0].held, tallied[0].decided, round(tallied[0].low, 4)  # 1 - sqrt(0.975)
+    (1, 2, 0.0126)
     """
 
     name: str
@@ -117,6 +129,16 @@ def tally(claims: Mapping[int, Sequence[Claim]]) -> tuple[Tally, ...]:
 
     Args:
         claims: those of every run, in one order, by its seed.
+
+    Returns:
+        A `Tally` for each claim, in that order.
+
+    >>> import gradflow as gf
+    >>> claim = gf.tasks.Claim("the loss falls", "Thm 1", "slope", -1.0, held=True, share=1.0)
+    >>> tallied = gf.tasks.tally({0: [claim], 1: [claim._replace(held=False)]})
+
+    >>> tallied[0].share, tallied[0].by_seed["1"]["held"]
+    (0.5, False)
     """
     return tuple(
         _tally(dict(zip(claims, one, strict=True))) for one in zip(*claims.values(), strict=True)
@@ -170,7 +192,15 @@ def _reason(claims: Any) -> str:
 
 
 def tabulated(claims: Sequence[Claim] | Sequence[Tally]) -> list[str]:
-    """The claims as an aligned table, a line each under a heading; empty without any."""
+    """The claims as an aligned table, a line each under a heading; empty without any.
+
+    >>> import gradflow as gf
+    >>> claim = gf.tasks.Claim("the loss falls", "Thm 1", "slope", -1.0, held=True, share=1.0)
+    >>> for line in gf.tasks.tabulated([claim]):
+    ...     print(line)
+    claim           source  held  share  times  measured
+    the loss falls  Thm 1   yes   100 %         slope -1
+    """
     if not claims:
         return []
     heading = HEADING if isinstance(claims[0], Claim) else TALLY_HEADING

@@ -16,6 +16,11 @@ class Measure(NamedTuple):
         order: what a paper says the number is in proportion to; ``None`` if it names no order.
         limit: what the number itself tends to in a limit that a task knows; ``None`` if unknown.
         note: why `value` is ``None``.
+
+    >>> import gradflow as gf
+    >>> measure = gf.tasks.Measure("T1", "end of phase 1", 0.22, source="Thm 3.1", order=1 / 128)
+    >>> measure.value, measure.limit
+    (0.22, None)
     """
 
     name: str

@@ -10,7 +10,7 @@ from typing import ClassVar
 from jaxtyping import Array
 
 from .._spec import Spec
-from ..observables import Event, Observable
+from ..observables import Event, Observable, PlainObservable
 from ..plotting import ENERGY, LOSS, Figure
 from ..problem import Problem
 from ..trajectory import SEED, Trajectory
@@ -25,11 +25,23 @@ class Task(Spec, abc.ABC):
 
     ``title`` is what figures call it beside its `counterpart`, and ``sizes`` are the fields against
     which its `measures` may be followed, with what a figure writes on that axis.
+
+    >>> import gradflow as gf
+    >>> import optax
+    >>> class Bowl(gf.tasks.Task):
+    ...     sizes = {"width": "width $m$"}
+    ...     kind: str = "bowl"
+    ...     width: int = 1
+    ...     def build(self, key, data_key=None):
+    ...         return gf.Problem(optax.l2_loss, float(self.width), 0.0)  # L = width^2 / 2
+    >>> problem = Bowl(width=3).build(key=None)  # which draws nothing here
+    >>> float(problem.loss(problem.params, problem.data))
+    4.5
     """
 
     title: ClassVar[str] = ""
     sizes: ClassVar[Mapping[str, str]] = {}
-    observables: ClassVar[tuple[Observable, ...]] = ()
+    observables: ClassVar[tuple[Observable | PlainObservable, ...]] = ()
     events: ClassVar[tuple[Event, ...]] = ()
     figures: ClassVar[tuple[Figure, ...]] = (LOSS, ENERGY)
     ensemble_figures: ClassVar[tuple[Figure, ...] | None] = None  # in their place over seeds

@@ -11,14 +11,11 @@ import numpy as np
 
 from ...analysis import Series, derived
 from ...trajectory import Trajectory
+from ..checking import Reported, Special, UnansweredError, bounded, recorded
 from ..claims import Claim
 
 Moment = Literal["T1", "T_half", "end"]
 LATE = 10.0  # the late times are the last decade
-
-
-class UnansweredError(Exception):
-    """Why a trajectory says nothing on a claim."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +38,7 @@ class Evidence:
         Raises:
             UnansweredError: it was not recorded.
         """
-        if name not in self.trajectory:
-            raise UnansweredError(f"{name} is not recorded")
-        error = f"{name}_error"
-        known = self.trajectory.sel(error, **labels) if error in self.trajectory else None
-        times = self.trajectory.times(name)
-        return Series.of(times, self.trajectory.sel(name, **labels), known)
+        return recorded(self.trajectory, name, **labels)
 
     def change(self, name: str, **labels: Any) -> Series:
         """A variable less its first value."""
@@ -130,30 +122,6 @@ class Evidence:
 
 
 When = Literal["run", "T_half to T1", "T1 to end", "late", "T1", "end"]
-Reported = Literal["end", "worst", "largest", "smallest"]
-
-
-@dataclass(frozen=True)
-class Special:
-    """A claim of a form of its own.
-
-    Attributes:
-        name, source, quantity: as `Claim` has them.
-        measure: fills in the rest.
-    """
-
-    name: str
-    source: str
-    quantity: str
-    measure: Callable[[Evidence, Claim], Claim]
-
-    def __call__(self, evidence: Evidence) -> Claim:
-        """The claim, checked."""
-        claim = Claim(self.name, self.source, self.quantity)
-        try:
-            return self.measure(evidence, claim)
-        except UnansweredError as reason:
-            return claim._replace(note=str(reason))
 
 
 @dataclass(frozen=True)
@@ -190,21 +158,14 @@ class Row:
     def _measure(self, evidence: Evidence, claim: Claim) -> Claim:
         interval = self._interval(evidence)
         series = self.series(evidence).within(*interval)
-        if not len(series.times):
+        claim = bounded(claim, series, self.low, self.high, self.report)
+        if self.net is None:
+            return claim
+        moved = self.net(evidence).within(*interval)
+        if not len(moved.times):
             raise UnansweredError("nothing was recorded at these times")
-        value, error = self._reported(evidence, series, interval)
-        claim = claim._replace(
-            value=value,
-            error=error if series.certified else None,
-            interval=(float(series.times[0]), float(series.times[-1])),
-        )
-        if np.isinf(self.low) and np.isinf(self.high):
-            return claim._replace(note="no bound")
-        margin = derived(lambda x: np.minimum(x - self.low, self.high - x), series)
-        held = margin.is_positive()
-        share = margin.share_positive() if len(margin.times) > 1 else None
-        note = "within its error" if held is None else ""
-        return claim._replace(held=held, share=share, note=note)
+        change, error = moved.values[-1] - moved.values[0], moved.errors[0] + moved.errors[-1]
+        return claim._replace(value=float(change), error=float(error) if series.certified else None)
 
     def _interval(self, evidence: Evidence) -> tuple[float, float]:
         match self.when:
@@ -219,20 +180,3 @@ class Row:
                 return evidence.ordered(), evidence.moment("T1")
             case "T1 to end":
                 return evidence.moment("T1"), evidence.end
-
-    def _reported(
-        self, evidence: Evidence, series: Series, interval: tuple[float, float]
-    ) -> tuple[float, float]:
-        if self.net is not None:
-            moved = self.net(evidence).within(*interval)
-            if not len(moved.times):
-                raise UnansweredError("nothing was recorded at these times")
-            change = moved.values[-1] - moved.values[0]
-            return float(change), float(moved.errors[0] + moved.errors[-1])
-        at = {
-            "end": -1,
-            "largest": np.argmax(series.values),
-            "smallest": np.argmin(series.values),
-            "worst": np.argmin(np.minimum(series.values - self.low, self.high - series.values)),
-        }[self.report]
-        return float(series.values[at]), float(series.errors[at])

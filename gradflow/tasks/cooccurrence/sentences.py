@@ -15,6 +15,7 @@ from ...analysis import positive_since
 from ...problem import Problem
 from ...trajectory import Trajectory
 from ..claims import Claim
+from ..draws import generators
 from ..measure import Measure
 from ..task import Task
 from .claims import ROWS
@@ -175,12 +176,8 @@ class Sentences(Task):
         float32 runs start where float64 runs do, to rounding.
         """
 
-        def spawn(key: Array) -> list[np.random.Generator]:
-            entropy = np.asarray(jax.random.key_data(key)).tolist()
-            return list(map(np.random.default_rng, np.random.SeedSequence(entropy).spawn(3)))
-
-        train, test, _ = spawn(key if data_key is None else data_key)
-        return train, test, spawn(key)[2]
+        train, test, _ = generators(key if data_key is None else data_key, 3)
+        return train, test, generators(key, 3)[2]
 
     def data(self, train: np.random.Generator, test: np.random.Generator) -> Data:
         """The sentences."""

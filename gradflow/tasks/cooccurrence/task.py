@@ -12,7 +12,17 @@ from .sentences import Sentences
 
 
 class Cooccurrence(Sentences):
-    """The word co-occurrence problem; defaults are the paper's experiment (Appendix A)."""
+    """The word co-occurrence problem.
+
+    Defaults are the paper's experiment (Appendix A).
+
+    >>> import gradflow as gf
+    >>> import jax
+    >>> task = gf.tasks.Cooccurrence(samples=6, length=3, vocabulary=16, width=4, neurons=8)
+    >>> problem = task.build(jax.random.key(0))
+    >>> problem.size, problem.data.train.tokens.shape  # m_1 m + 3 m d weights
+    (224, (6, 3))
+    """
 
     title: ClassVar = "transformer"
     observables: ClassVar = OBSERVABLES

@@ -41,6 +41,13 @@ class Coupled(Sentences):
         start: ``"weights"``, from the very weights that the transformer of the same seed starts
             from, or ``"statistics"``, drawn from the law that Gaussian weights of the same
             standard deviations give the state, without any weights: for every width.
+
+    >>> import gradflow as gf
+    >>> import jax
+    >>> task = gf.tasks.Coupled(samples=6, length=3, vocabulary=8, width=4, neurons=8)
+    >>> problem = task.build(jax.random.key(0))
+    >>> problem.has_loss, task.counterpart(weights=1000).width
+    (False, 4)
     """
 
     title: ClassVar = "coupled system"

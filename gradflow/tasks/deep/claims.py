@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ..checking import Special
 from ..cooccurrence.claims import ROWS
-from ..cooccurrence.evidence import Row, Special
+from ..cooccurrence.evidence import Row
 
 _AS_THEY_STAND = (
     "T1 is reached",

@@ -12,7 +12,8 @@ from ...observables import Observable
 from ...plotting import Figure
 from ...problem import Problem
 from ..blocks import check_heads
-from ..cooccurrence.evidence import Row, Special
+from ..checking import Special
+from ..cooccurrence.evidence import Row
 from ..cooccurrence.sentences import Sentences
 from .claims import rows
 from .figures import figures
@@ -31,6 +32,12 @@ class Deep(Sentences):
     Attributes:
         layers: layers of attention, each of which reads the one before.
         heads: heads H of every layer, with m/H rows of each matrix; a divisor of the width.
+
+    >>> import gradflow as gf
+    >>> import jax
+    >>> task = gf.tasks.Deep(samples=6, length=3, vocabulary=16, width=4, neurons=8, heads=2)
+    >>> task.build(jax.random.key(0)).size  # m_1 m + 3 m d + 3 m^2 weights
+    272
     """
 
     sizes: ClassVar = {}  # the orders are those of one layer

@@ -41,10 +41,9 @@ class Digits(Task):
 
     >>> import gradflow as gf
     >>> import jax
-    >>> task = gf.tasks.Digits(model="attention", hidden=4, heads=2, samples=5)
-    >>> problem = task.build(jax.random.key(0))
-    >>> problem.sample_losses(problem.params, problem.data).shape
-    (5,)
+    >>> problem = gf.tasks.Digits(samples=50).build(jax.random.key(0))
+    >>> problem.size, problem.data.train.pixels.shape  # ten classes of 64 pixels and a bias
+    (650, (50, 64))
     """
 
     kind: Literal["digits"] = "digits"

@@ -7,6 +7,7 @@ import numpy as np
 from ...analysis import derived
 from ...trajectory import Trajectory
 from ..blocks import balance_rows
+from ..checking import ascending
 from ..claims import Claim
 from ..cooccurrence.evidence import Evidence, Row
 
@@ -45,7 +46,7 @@ def _nearer(trajectory: Trajectory, phases: dict[str, float | None]) -> Claim:
         return claim._replace(
             note=f"{missing[0]} is not reached by t = {trajectory.final_time:.3g}"
         )
-    return _ascending(claim, np.array(list(phases.values())))
+    return ascending(claim, np.array(list(phases.values())))
 
 
 def _nearest(trajectory: Trajectory) -> Claim:
@@ -54,14 +55,4 @@ def _nearest(trajectory: Trajectory) -> Claim:
     if "divergence" not in trajectory:
         return claim._replace(note="divergence is not recorded")
     rows = np.argmin(trajectory["divergence"], axis=0)
-    return _ascending(claim, trajectory.times("divergence")[rows])
-
-
-def _ascending(claim: Claim, times: np.ndarray) -> Claim:
-    with np.errstate(divide="ignore"):
-        ratio = float(np.min(times[1:] / times[:-1]))
-    return claim._replace(
-        value=ratio if np.isfinite(ratio) else None,
-        held=bool(np.all(np.diff(times) > 0)),
-        interval=(float(times.min()), float(times.max())),
-    )
+    return ascending(claim, trajectory.times("divergence")[rows])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import equinox as eqx
-import jax
 import numpy as np
 from jaxtyping import Array
 from pydantic import Field, ValidationInfo, field_validator
@@ -16,6 +15,7 @@ from ...problem import Problem
 from ...trajectory import Trajectory
 from ..blocks import BALANCES, check_heads, drawn
 from ..claims import Claim
+from ..draws import sources
 from ..task import Task
 from .claims import claims
 from .data import Data, collected, draw, transitions
@@ -114,8 +114,7 @@ class NextToken(Task):
 
         Everything is drawn on the host, so that it does not depend on the device.
         """
-        chain, _ = _generators(key if data_key is None else data_key)
-        _, weights = _generators(key)
+        chain, weights = sources(key, data_key)
         shapes = eqx.filter_eval_shape(
             CausalTransformer,
             self.vocabulary, self.width, self.layers, self.heads, self.neurons, self.context,
@@ -153,12 +152,6 @@ class NextToken(Task):
     def claims(self, trajectory: Trajectory) -> tuple[Claim, ...]:
         """The order of the phases, the least loss, and what the flow conserves."""
         return claims(trajectory, self.phases(trajectory))
-
-
-def _generators(key: Array) -> list[np.random.Generator]:
-    """What data and weights are drawn from, where both are drawn from one key."""
-    entropy = np.asarray(jax.random.key_data(key)).tolist()
-    return list(map(np.random.default_rng, np.random.SeedSequence(entropy).spawn(2)))
 
 
 def _first_positive(crossings: np.ndarray, value_at_end: float) -> float | None:

@@ -26,6 +26,13 @@ class TargetError(ValueError):
 
     Attributes:
         path: the key of the configuration to change, below ``problem``.
+
+    >>> import gradflow as gf
+    >>> try:
+    ...     gf.tasks.Python(target="nowhere.py:make").takes("key")
+    ... except gf.tasks.TargetError as error:
+    ...     print(error.path, error)
+    ('target',) no file .../nowhere.py; allowed: a file, seen from where the config lies
     """
 
     def __init__(self, path: tuple[str, ...], message: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import jax
 from jaxtyping import Array
@@ -32,6 +32,15 @@ class Python(Task):
         target: FILE.py:NAME, the file seen from where the configuration lies, or MODULE:NAME; a
             function that returns a Problem, or a Problem.
         args: the function's arguments by name.
+
+    >>> import gradflow as gf
+    >>> import jax
+    >>> from pathlib import Path
+    >>> lines = "import gradflow, optax", "make = lambda w: gradflow.Problem(optax.l2_loss, w, 0.0)"
+    >>> characters = Path("mine.py").write_text("; ".join(lines))
+    >>> task = gf.tasks.Python(target="mine.py:make", args={"w": 3.0})
+    >>> float(task.build(jax.random.key(0)).params)
+    3.0
     """
 
     title: ClassVar = "your own problem"
@@ -39,7 +48,7 @@ class Python(Task):
 
     kind: Literal["python"] = "python"
     target: str
-    args: Annotated[dict[str, JsonValue], Field(default_factory=dict)]
+    args: dict[str, JsonValue] = Field(default={})
 
     @field_validator("target")
     @classmethod
