@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -99,17 +100,8 @@ def run(
     # Half a second of imports that compilation leaves the time for.
     warmer = threading.Thread(target=_import_ahead, args=(config.figures,), daemon=True)
     warmer.start()
-    try:
+    with _told(problem, source):
         outcome = _compute(config, problem, progress=progress, cancelled=cancelled)
-        outcome = _polished(config, problem, outcome, cancelled)
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        raise MemoryError(str(error).splitlines()[0]) from None
-    except Exception as error:
-        if source is None or not (lines := told(error, source, problem.place)):
-            raise
-        raise UsersError(lines) from error
     warmer.join()
     outcome = outcome._replace(notes=_notes(problem, outcome.flow))
 
@@ -120,6 +112,9 @@ def run(
         for i, descent in enumerate(compared.descents):
             storage.write_trajectory(directory / storage.DESCENT.format(i), descent)
         storage.write_trajectory(directory / storage.COMPARISON, compared.record)
+    # Only now, so that whatever ends this the flow is kept.
+    with _told(problem, source):
+        outcome = _polished(config, problem, outcome, cancelled)
     if (point := outcome.critical_point) is not None:
         storage.write_arrays(directory / storage.CRITICAL_POINT, _named_arrays(point.params))
         storage.write_arrays(directory / storage.EIGENVALUES, point.spectrum)
@@ -178,6 +173,21 @@ def _show(config: Config, shown: list[Shown], manifest: dict[str, Any], director
     end(manifest, directory)
     if config.report:
         report.write(directory, drawn)
+
+
+@contextmanager
+def _told(problem: Problem, source: Path | None) -> Iterator[None]:
+    """Tells errors of the machine and of the user's own file as such."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise MemoryError(str(error).splitlines()[0]) from None
+    except Exception as error:
+        if source is None or not (lines := told(error, source, problem.place)):
+            raise
+        raise UsersError(lines) from error
 
 
 def _compute(config: Config, problem: Problem, **watch: Any) -> Outcome:
