@@ -182,6 +182,10 @@ def test_the_order_is_that_before_all_have_diverged():
 def test_two_rates_have_an_order_without_an_interval_and_one_has_none():
     (texts,) = entries(drawn(comparison((0.01, 0.001)), "drift-order"))
     assert texts[1] == "modified flow: order 2.00"
+    # Where the other rate is above the edge, one is left to be fitted.
+    alone = replace(comparison((0.01, 0.001)), attrs={"fitted_rates": [0.001]})
+    (texts,) = entries(drawn(alone, "drift-order"))
+    assert texts[1] == "modified flow"
     names = [figure.name for figure in figures(RUNS["one"], CONSERVED)]
     assert names == [name for name in NAMES if name != "drift-order"]
 

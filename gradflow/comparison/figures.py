@@ -91,7 +91,7 @@ def _drift_order(comparison: Trajectory) -> Figure | None:
             continue
         rates, drift = comparison.coords[_RATE][shown], drift[shown]
         kept = np.isin(rates, comparison.attrs.get(FITTED, rates))
-        label = f"{what}: order {_interval(rates[kept], drift[kept])}"
+        label = f"{what}{_order_told(rates[kept], drift[kept])}"
         colour, dash = ("blue", "dashed") if slope == 1 else ("vermillion", "dotted")
         points.append(Line(_always((rates, drift)), label=label, colour=colour, points=True))
         # Through the middle of them, so that one that is off does not pull it away.
@@ -262,11 +262,16 @@ def _number(value: float) -> str:
     return rf"{digits} \times 10^{{{int(power)}}}" if power else digits
 
 
-def _interval(rates: np.ndarray, drift: np.ndarray) -> str:
-    """The fitted order with half its interval, to as many digits as that has to say."""
+def _order_told(rates: np.ndarray, drift: np.ndarray) -> str:
+    """The fitted order with half its interval, to as many digits as that has to say.
+
+    Empty where too few rates are left to fit one.
+    """
     order = fitted_order(rates, drift)
     half = (order.high - order.low) / 2
+    if not np.isfinite(order.value):
+        return ""
     if not np.isfinite(half):
-        return f"{order.value:.2f}"
+        return f": order {order.value:.2f}"
     places = int(np.clip(np.ceil(-np.log10(half)), 2, 3)) if half else 3
-    return rf"${order.value:.{places}f} \pm {half:.{places}f}$"
+    return rf": order ${order.value:.{places}f} \pm {half:.{places}f}$"
