@@ -170,6 +170,16 @@ def test_there_is_no_minimum_at_finite_distance(method):
     assert "no critical point at finite distance" in point.lines()[1]
 
 
+@pytest.mark.parametrize("loss", [jnp.sum, lambda params: jnp.sum(jnp.abs(params))])
+def test_a_slope_without_curvature_ends_nowhere(loss):
+    problem = gf.Problem(lambda params, _: loss(params), jnp.array([1.0, 0.3]))
+    point = gf.polish(problem, max_steps=200)
+    assert (point.type, point.found, point.heading_there) == ("not converged", False, None)
+    assert point.gradient_norm >= 1
+    assert point.loss < float(loss(problem.params))
+    assert point.eigenvalues.tolist() == [0, 0]
+
+
 def test_a_minimum_of_higher_order():
     # To which the flow goes as a power of t, however fast it is in the other direction.
     problem = gf.Problem(lambda p, _: p[0] ** 6 + 100 * p[1] ** 2, jnp.array([0.3, 1.0]))

@@ -158,6 +158,8 @@ def continuation(
     if first > gradient_norm:
         # The curvature along the gradient: the time in which the flow's first leg is over.
         damping, spent = abs(float(_curvature(landscape, x, here.gradient))), 2 + _HESSIAN_VECTOR
+        # Where there is none, the time in which the flow comes as far as the parameters reach.
+        damping = damping or first / (distance(x, 0) or 1.0)
     eps = float(jnp.finfo(x.dtype).eps)
     least = eps * damping
     while (norm := float(here.norm)) > gradient_norm:
@@ -213,7 +215,7 @@ def _judge(here: Look, there: Look, step: Step, damping: float, rounding: float)
     predicted = (damping * square - slope) / 2
     gained, noise = float(here.loss) - float(there.loss), rounding * abs(float(here.loss))
     told = predicted > noise
-    if not step.definite or not np.isfinite(float(there.norm)):
+    if not step.definite or not np.isfinite([float(there.loss), float(there.norm)]).all():
         share = -np.inf
     elif told:
         share = gained / predicted

@@ -108,12 +108,15 @@ def _whole(landscape: Landscape, x: Float[Array, " n"], here: Look) -> Curvature
 
     # Of so many directions some pass and some may; most often all of these do.
     passing, failing = 0, int(np.sum(sizes > 2 * rounding)) + 1
-    count, threshold, length = failing - 1, 2 * rounding, np.inf
-    while count > passing or length == np.inf:
+    # Without any curvature a slope has no end.
+    threshold, length = 2 * rounding, 0.0 if float(here.norm) == 0 else np.inf
+    count = failing - 1
+    measured = count == 0
+    while count > passing or not measured:
         limit, this = left(count)
         spent += 2 * x.size + 1
         if count == 0 or sizes[count - 1] > limit:
-            passing, threshold, length = count, limit, this
+            passing, threshold, length, measured = count, limit, this, True
         else:
             failing = count
         count = (passing + failing) // 2
