@@ -170,6 +170,15 @@ def test_there_is_no_minimum_at_finite_distance(method):
     assert "no critical point at finite distance" in point.lines()[1]
 
 
+@pytest.mark.parametrize("method", ["newton", "newton-cg"])
+@pytest.mark.parametrize("power", [1, 2])
+def test_there_is_none_at_the_end_of_a_power_either(power, method):
+    # Each step of Newton's method is 1 / (power + 1) of x, at curvatures 12 orders below the first.
+    point = gf.polish(gf.Problem(lambda x, _: x**-power, 1.0), method=method)
+    assert (point.type, point.found, point.heading_there) == ("at infinity", False, None)
+    assert point.gradient_norm == pytest.approx(power * float(point.params) ** -(power + 1))
+
+
 @pytest.mark.parametrize("loss", [jnp.sum, lambda params: jnp.sum(jnp.abs(params))])
 def test_a_slope_without_curvature_ends_nowhere(loss):
     problem = gf.Problem(lambda params, _: loss(params), jnp.array([1.0, 0.3]))

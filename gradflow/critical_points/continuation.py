@@ -158,10 +158,10 @@ def continuation(
     if first > gradient_norm:
         # The curvature along the gradient: the time in which the flow's first leg is over.
         damping, spent = abs(float(_curvature(landscape, x, here.gradient))), 2 + _HESSIAN_VECTOR
-        # Where there is none, the time in which the flow comes as far as the parameters reach.
-        damping = damping or first / (distance(x, 0) or 1.0)
+    # Where there is none, the time in which the flow comes as far as the parameters reach.
+    reach = distance(x, 0) or 1.0
+    damping = damping or first / reach
     eps = float(jnp.finfo(x.dtype).eps)
-    least = eps * damping
     while (norm := float(here.norm)) > gradient_norm:
         if idle == _IDLE:
             stopped = "rounding"
@@ -184,6 +184,8 @@ def continuation(
             going = length > eps**0.5 * distance(x, 0)
             receding, stride = going and 0 < _RECEDING * stride <= length, length
             x, here = x + step.step, there
+        # Of the curvature here: on the way to infinity it falls below any share of the first.
+        least = eps * max(abs(trial.curvature), norm / reach)
         if trial.share < _FAIR:
             damping = max(_SHORTER * damping, least)
         elif trial.share > _GOOD:
