@@ -137,6 +137,20 @@ def test_the_flow_was_heading_elsewhere():
     assert "NOT heading there" in jumped.lines()[-1]
 
 
+def test_half_the_way_to_a_minimum_may_lead_to_another():
+    # From 0 the flow ends at 1; on its way it halves the distance from 1.5 as well.
+    problem = gf.Problem(lambda x, _: 3 * ((x - 1) * (x - 1.5)) ** 2, 0.0)
+    jumped = gf.polish(problem, method="bfgs")
+    assert float(jumped.params) == pytest.approx(1.5)
+    assert (jumped.type, jumped.heading_there, jumped.t_infinity) == ("minimum", False, None)
+
+
+def test_of_a_saddle_beside_the_start_it_is_not_told():
+    problem = gf.Problem(double_well, jnp.array([1e-13, 1.0]))
+    point = gf.polish(problem, method="bfgs")
+    assert (point.describe(), point.heading_there) == ("saddle of index 1", None)
+
+
 @pytest.mark.parametrize("noise", [0.0, 0.3])
 @pytest.mark.parametrize("method", ["newton", "newton-cg", "levenberg-marquardt"])
 def test_the_minima_of_a_linear_network_are_a_manifold(method, noise):

@@ -15,7 +15,7 @@ from .. import _spectral
 from ..flow import FAILURES, solve
 from ..problem import Problem
 from ..save_times import Linear as Evenly
-from .continuation import Linear, continuation
+from .continuation import Found, Linear, continuation
 from .curvature import Curvature
 from .landscape import Landscape, Look, distance, look
 from .spec import Polish
@@ -31,6 +31,7 @@ _RTOL, _MAX_STEPS = 1e-3, 500
 _RESOLVED = 20 * _RTOL  # of the distance, where the flow's own error says little of the offset
 _STIFFEST = 1e9  # sharpness times time that the flow is followed for: its root is what it costs
 _ELSEWHERE = 0.1  # of the distance of another minimum from the point, that of the flow from it
+_ALONG = 0.1  # of the distance, by which a limit on a manifold of minima may lie beside the point
 
 
 class Modes(NamedTuple):
@@ -116,13 +117,21 @@ class Approach:
         """Whether the flow from `start` goes to the point: it is followed until that shows.
 
         The first leg is as long as its modes near the point need for a tenth of the distance, or
-        as the speed at `start` would need for all of it. Yes, once the distance has
-        halved; no, once another minimum lies so much nearer to the flow that it has a tenth of
-        the way to it that the point has; ``None`` where following it costs too much.
+        as the speed at `start` would need for all of it. Yes, once the distance has halved and
+        implicit steps from there come back to the point, or, where it has flat directions, within
+        a tenth of the distance of it; no, once another minimum lies so much nearer to the flow
+        that it has a tenth of the way to it that the point has; ``None`` where following it costs
+        too much.
+
+        To a saddle goes only its stable manifold. So ``None`` as well where the offset along a
+        direction that grows is not zero to rounding: that manifold may be curved.
         """
         whole = self._distance(start)
         if whole == 0 or float(here.norm) == 0:
             return whole == 0
+        saddle = self._curvature.index > 0
+        if saddle and self._grows(start):
+            return None
         modes, time, at = self._modes(start, here), 0.0, start
         self._passed = [(0.0, modes)]
         linear = modes.when(modes.offsets, _AIM, 0.0) or 0.0
@@ -141,13 +150,19 @@ class Approach:
                 return None
             at = self._landscape.ravel(flow.final_params)
             time, leg = time + leg, _LONGER * leg
-            if self._distance(at) <= _NEARER * whole:
+            found = continuation(
+                self._landscape, at, self._linear, self._spec.gradient_norm,
+                self._spec.max_steps, self._cancelled,
+            )  # fmt: skip
+            self.evaluations += found.evaluations
+            if self._distance(at) <= _NEARER * whole and self._same(found, whole):
                 self._passed.append((time, self._modes(at, look(self._landscape, at))))
                 self.evaluations += 1
                 self._resolved = self._distance(at) >= _RESOLVED * whole
                 return True
-            if self._elsewhere(at):
-                return False
+            near = distance(found.x, at) <= _ELSEWHERE * self._distance(found.x)
+            if near and not found.receding:
+                return None if saddle else False
         return None
 
     def t_infinity(self) -> tuple[float, float] | None:
@@ -182,25 +197,42 @@ class Approach:
     def _distance(self, at: Float[Array, " n"]) -> float:
         return distance(at, self._x)
 
-    def _elsewhere(self, at: Float[Array, " n"]) -> bool:
-        """Whether the flow at `at` has another minimum close by."""
-        spec = self._spec
-        found = continuation(
-            self._landscape, at, self._linear, spec.gradient_norm, spec.max_steps, self._cancelled
-        )
-        self.evaluations += found.evaluations
-        near = distance(found.x, at)
-        return not found.receding and near <= _ELSEWHERE * self._distance(found.x)
+    def _same(self, found: Found, whole: float) -> bool:
+        """Whether implicit steps from the flow, which was `whole` away, found the point again."""
+        if self._curvature.flat != 0:
+            allowed = _ALONG * whole
+        else:  # as far as rounding and the gradients that are left may take the two apart
+            left = float(found.look.norm) / np.min(np.abs(self._curvature.eigenvalues))
+            eps = float(np.finfo(self._x.dtype).eps)
+            allowed = 2 * (left + self._curvature.left) + eps**0.5 * distance(self._x, 0)
+        return not found.receding and self._distance(found.x) <= allowed
 
-    def _modes(self, at: Float[Array, " n"], here: Look) -> Modes:
-        offset, whole = at - self._x, self._curvature.whole
+    def _grows(self, start: Float[Array, " n"]) -> bool:
+        """Whether `start` has an offset from a saddle along the directions that grow."""
+        rates, vectors = self._directions(start - self._x)
+        here = look(self._landscape, self._x)
+        self.evaluations += 1
+        offset = np.asarray(start, float) - np.asarray(self._x, float)
+        # From the saddle itself, not from the point that a gradient of zero to rounding is at.
+        offsets = vectors @ offset + (vectors @ np.asarray(here.gradient, float)) / rates
+        rounding = start.size * float(np.finfo(start.dtype).eps)
+        known = rounding * (distance(start, 0) + distance(self._x, 0))
+        return bool(np.linalg.norm(offsets[rates < 0]) > known)
+
+    def _directions(self, offset: Float[Array, " n"]) -> tuple[np.ndarray, np.ndarray]:
+        """Eigenvalues that are not flat, and a row for the eigenvector of each."""
+        whole = self._curvature.whole
         if whole is not None:
             values, vectors = whole.values, whole.vectors.T
         else:
             values, vectors = _excited(self._landscape, self._x, offset)
             self.evaluations += 1 + 2 * _STEPS
         seen = np.abs(values) > self._curvature.threshold
-        rates, vectors = np.asarray(values, float)[seen], np.asarray(vectors, float)[seen]
+        return np.asarray(values, float)[seen], np.asarray(vectors, float)[seen]
+
+    def _modes(self, at: Float[Array, " n"], here: Look) -> Modes:
+        offset = at - self._x
+        rates, vectors = self._directions(offset)
         gradient = np.asarray(here.gradient, float)
         gradients = vectors @ gradient
         known = at.size * float(np.finfo(at.dtype).eps) * float(here.norm)

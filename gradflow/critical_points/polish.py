@@ -49,7 +49,8 @@ def polish(
             implicit steps along the flow, which become those of Newton's method as they become
             longer (`gradflow.critical_points.continuation`): one by the eigenvalues of the
             Hessian, which is formed, the other by conjugate gradients on Hessian-vector
-            products. The other two are optimistix's and know nothing of the flow. The method of
+            products. The other two are optimistix's and know nothing of the flow; from near a saddle
+            BFGS can end "not converged" where Newton's finds the minimum. The method of
             Levenberg and Marquardt takes a problem with a `sample_loss` that is nowhere
             negative, as squared errors; BFGS a matrix of the size of the Hessian. Both leave
             the last digits, which values of the loss do not show, to Newton's method.
@@ -61,8 +62,9 @@ def polish(
         The point and its type, by the eigenvalues of the Hessian.
 
         Whether the flow was heading there is found by following it on, from `start` until its
-        distance from the point has halved; unless it is so slow, beside its sharpness, that this
-        would take some 100,000 gradients.
+        distance from the point has halved and implicit steps from there come back to the point;
+        unless it is so slow, beside its sharpness, that this would take some 100,000 gradients.
+        Of a saddle it is told only where the start has no offset along a direction that grows.
 
         Where the point is a minimum, or on a manifold of minima, and the flow near it is already
         that of the quadratic approximation, to a fifth, `t_infinity` is the time at which the
