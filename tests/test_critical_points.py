@@ -1,7 +1,9 @@
 """Polishing: critical points that are known, of what type they are, and whether flows go there."""
 
+import dataclasses
 import json
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -258,7 +260,7 @@ def test_what_ends_it_early():
 
 
 def test_what_is_refused(bowl):
-    bowl, _ = bowl
+    bowl, flow = bowl
     with pytest.raises(TypeError, match="this problem is a vector field; allowed: a problem that"):
         gf.polish(gf.Problem(params=jnp.ones(2), vector_field=lambda t, p, data: -p))
     with pytest.raises(TypeError, match="no sample_loss; allowed: newton"):
@@ -271,6 +273,32 @@ def test_what_is_refused(bowl):
         gf.polish(bowl.problem, gf.Trajectory({}, {}, 1.0, {}, "end_time"))
     with pytest.raises(ValueError, match="give parameters like the problem's own"):
         gf.polish(bowl.problem, jnp.ones(3))
+    longer = jax.tree.map(lambda leaf: jnp.append(leaf, 1.0), bowl.problem.params)
+    with pytest.raises(ValueError, match=r"shapes \[\(3,\), .* have \[\(2,\), "):
+        gf.polish(bowl.problem, longer)
+    momentum = dataclasses.replace(flow, attrs=flow.attrs | {"field": "heavy_ball"})
+    with pytest.raises(ValueError, match=r"field 'heavy_ball'.* give one of the gradient flow"):
+        gf.polish(bowl.problem, momentum)
+
+
+class Dropping(eqx.Module):
+    """A model with a float that is not trained, as `equinox.nn.Dropout` has one."""
+
+    weights: jax.Array
+    p: float = 0.5
+
+
+def test_what_is_no_parameter_of_a_model_is_kept():
+    start = Dropping(jnp.ones(2))
+    problem = gf.Problem(lambda model, _: model.p * jnp.sum(model.weights**2), start)
+    point = gf.polish(problem, Dropping(jnp.full(2, 3.0)))
+    np.testing.assert_allclose(point.params.weights, [0, 0], atol=1e-12)
+    assert (point.type, point.params.p) == ("minimum", 0.5)
+    assert point.distance == pytest.approx(18**0.5)
+    np.testing.assert_allclose(point.eigenvalues, [1, 1])
+    # In the precision of the problem's own.
+    single = gf.Problem(lambda p, _: jnp.sum(p**2), jnp.ones(2, jnp.float32))
+    assert gf.polish(single, jnp.ones(2)).params.dtype == jnp.float32
 
 
 OWN = """

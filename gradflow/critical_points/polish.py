@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +13,7 @@ from jaxtyping import PyTree
 
 from .._linalg import PRECISION
 from .._spec import checked
-from ..problem import Problem
+from ..problem import Problem, _partition
 from ..trajectory import Trajectory
 from .approach import Approach
 from .continuation import ConjugateGradients, Dense, continuation
@@ -49,9 +48,9 @@ def polish(
             implicit steps along the flow, which become those of Newton's method as they become
             longer (`gradflow.critical_points.continuation`): one by the eigenvalues of the
             Hessian, which is formed, the other by conjugate gradients on Hessian-vector
-            products. The other two are optimistix's and know nothing of the flow; from near a saddle
-            BFGS can end "not converged" where Newton's finds the minimum. The method of
-            Levenberg and Marquardt takes a problem with a `sample_loss` that is nowhere
+            products. The other two are optimistix's and know nothing of the flow; from near a
+            saddle BFGS can end "not converged" where Newton's method finds the minimum. The
+            method of Levenberg and Marquardt takes a problem with a `sample_loss` that is nowhere
             negative, as squared errors; BFGS a matrix of the size of the Hessian. Both leave
             the last digits, which values of the loss do not show, to Newton's method.
         gradient_norm: what |grad L|_2 is brought down to.
@@ -74,8 +73,10 @@ def polish(
         critical one all the same if a step of Newton's method would not move it.
 
     Raises:
-        TypeError: the problem is a vector field.
-        ValueError: an argument is out of range, or the trajectory has no final parameters.
+        TypeError: the problem is a vector field, or `start` holds something that is no parameter.
+        ValueError: an argument is out of range; the trajectory has no final parameters, or is one
+            of another field than the gradient; `start` is of another structure, or of other
+            shapes, than the problem's parameters.
 
     >>> import gradflow as gf
     >>> import optax
@@ -103,13 +104,26 @@ def _start(problem: Problem, start: Any) -> tuple[PyTree, float, float]:
                 "the trajectory has no final_params, as one that was read from disk; give the "
                 "parameters themselves, which a run keeps in flow-final.npz"
             )
+        field = start.attrs.get("field", "gradient")
+        if field != "gradient":
+            raise ValueError(
+                f"the trajectory is one of the field {field!r}, which need not end where the "
+                "gradient flow does; give one of the gradient flow, or parameters to start from"
+            )
         start, time = start.final_params, start.final_time
-    begin = jax.tree.map(jnp.asarray, eqx.filter(start, eqx.is_inexact_array_like))
+    begin, _ = _partition(start)
     if jax.tree.structure(begin) != jax.tree.structure(problem.params):
         raise ValueError(
             f"start has the structure {jax.tree.structure(begin)}, and the problem's parameters "
             f"have {jax.tree.structure(problem.params)}; give parameters like the problem's own"
         )
+    given, own = ([leaf.shape for leaf in jax.tree.leaves(p)] for p in (begin, problem.params))
+    if given != own:
+        raise ValueError(
+            f"start has leaves of the shapes {given}, and the problem's parameters have {own}; "
+            "give parameters like the problem's own"
+        )
+    begin = jax.tree.map(lambda leaf: jnp.asarray(leaf, problem.dtype), begin)
     pairs = zip(jax.tree.leaves(begin), jax.tree.leaves(problem.params), strict=True)
     return begin, time, float(np.linalg.norm([distance(*pair) for pair in pairs]))
 
