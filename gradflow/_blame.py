@@ -70,11 +70,12 @@ def trace(users: Callable[..., Any], function: Callable[..., Result], *args: Any
         kept = None
         for tb in reversed(_users_frames(error)):
             kept = types.TracebackType(kept, tb.tb_frame, tb.tb_lasti, tb.tb_lineno)
-        error.__notes__ = []  # JAX's, on the frames that it has removed
+        if hasattr(error, "__notes__"):  # without JAX's, on the frames that it has removed
+            error.__notes__ = [note for note in error.__notes__ if "JAX" not in note]
         if kept is None and type(error).__module__.startswith("jax") and (at := place(users)):
             error.add_note(f"in the function at {at}")
-        error.__cause__ = None
-        raise error.with_traceback(kept) from None
+        cause = None if _is_jaxs(error.__cause__) else error.__cause__
+        raise error.with_traceback(kept) from cause
 
 
 def not_finite(function: Callable[..., Any], *args: Any) -> str:
@@ -82,14 +83,15 @@ def not_finite(function: Callable[..., Any], *args: Any) -> str:
 
     The function is run operation by operation. Not for several threads at once.
     """
-    for flag in ("jax_debug_nans", "jax_debug_infs"):
+    kinds = {"jax_debug_nans": "a NaN", "jax_debug_infs": "an infinity"}
+    for flag, kind in kinds.items():
         before = getattr(jax.config, flag)
         jax.config.update(flag, True)
         try:
             with jax.disable_jit():
                 function(*args)
         except FloatingPointError as error:
-            return told(error)
+            return f"{kind} first appears here:\n{told(error)}"
         finally:
             jax.config.update(flag, before)
     return ""
@@ -110,7 +112,7 @@ def _users_frames(error: BaseException, source: Path | None = None) -> list[type
     found = own(error.__traceback__)
     # JAX has the line at which it was given what it cannot transform in the error's cause, whose
     # stack goes back beyond where the error was caught: to whoever called this package.
-    if "BeforeTransformation" in type(error.__cause__).__name__:
+    if _is_jaxs(error.__cause__):
         trace = inner = getattr(error.__cause__, "__traceback__", None)
         while trace is not None:
             if trace.tb_frame.f_code.co_filename.startswith(_HERE):
@@ -157,6 +159,11 @@ def told(error: BaseException, source: Path | None = None, otherwise: str = "") 
     return "\n".join(lines)
 
 
+def _is_jaxs(cause: BaseException | None) -> bool:
+    """Whether a cause is JAX's word on where an operation came from."""
+    return "BeforeTransformation" in type(cause).__name__
+
+
 @cache
 def _libraries() -> tuple[str, ...]:
     places = {sysconfig.get_paths()[name] for name in ("purelib", "platlib", "stdlib")}
@@ -166,7 +173,9 @@ def _libraries() -> tuple[str, ...]:
 @cache
 def _is_library(filename: str) -> bool:
     """Whether a file belongs to Python, to an installed package or to this one."""
-    return filename.startswith(("<frozen ", *_libraries()))
+    if filename.startswith(("<frozen ", *_libraries())):
+        return True
+    return not {"site-packages", "dist-packages"}.isdisjoint(Path(filename).parts)
 
 
 def _short(filename: str) -> str:
@@ -184,6 +193,7 @@ def _code(tb: types.TracebackType) -> str:
 
 
 def _line(filename: str, number: int) -> str:
+    linecache.checkcache(filename)  # it may have been changed in the meantime
     return _cut(linecache.getline(filename, number).strip())
 
 

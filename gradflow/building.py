@@ -8,6 +8,7 @@ from ._blame import UsersError, told
 from ._faults import nearest
 from .config import Config
 from .flow.plan import observed
+from .observables import check_events
 from .problem import Problem
 from .tasks import Python, TargetError
 
@@ -54,6 +55,7 @@ def _check_own(task: Python, config: Config, problem: Problem) -> None:
         raise UnfitError("seeds", f"{message} the function, to draw from")
     try:
         records = observed(problem, config.flow, ())
+        check_events(problem)
     except Exception as error:
         raise UsersError(told(error, task.source) or f"{task.target}: {error}") from error
     names = [name for o in records for name in dict.fromkeys((o.name, *(p.name for p in o.parts)))]

@@ -103,8 +103,6 @@ def run(
     with _told(problem, source):
         outcome = _compute(config, problem, progress=progress, cancelled=cancelled)
     warmer.join()
-    outcome = outcome._replace(notes=_notes(problem, outcome.flow))
-
     storage.write_trajectory(directory / storage.FLOW, outcome.flow)
     storage.write_arrays(directory / storage.FINAL, _named_arrays(outcome.flow.final_params))
     compared = outcome.comparison
@@ -114,6 +112,7 @@ def run(
         storage.write_trajectory(directory / storage.COMPARISON, compared.record)
     # Only now, so that whatever ends this the flow is kept.
     with _told(problem, source):
+        outcome = outcome._replace(notes=_notes(problem, outcome.flow))
         outcome = _polished(config, problem, outcome, cancelled)
     if (point := outcome.critical_point) is not None:
         storage.write_arrays(directory / storage.CRITICAL_POINT, _named_arrays(point.params))
@@ -258,7 +257,7 @@ def _notes(problem: Problem, trajectory: Trajectory) -> tuple[str, ...]:
     if trajectory.result == "not_finite":
         gradient = jax.value_and_grad(problem.loss)
         where = not_finite(gradient, problem.params, problem.data)
-        return (f"it ceases to be finite here:\n{where}",) if where else ()
+        return (where,) if where else ()
     norm = trajectory.get("grad_norm", np.ones(1))
     if norm.size and norm.ndim == 1 and norm[0] == 0:
         return (

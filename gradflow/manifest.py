@@ -13,6 +13,7 @@ import jax
 
 from . import storage
 from .config import Config, dump
+from .tasks import Python
 
 _PACKAGES = ("gradflow", "jax", "jaxlib", "diffrax", "equinox", "optax", "numpy", "xarray")
 
@@ -24,6 +25,11 @@ def begin(config: Config, directory: Path, command: str, overwrite: bool) -> dic
         StorageError: the directory cannot be used; nothing was written.
     """
     manifest = _manifest(config, command, datetime.now(UTC))
+    if isinstance(config.problem, Python) and config.problem.source is not None:
+        # The run keeps a copy of the file, and is run again from that.
+        manifest["problem"] = config.problem.target
+        kept = config.problem.model_copy(update={"target": config.problem.kept})
+        config = config.model_copy(update={"problem": kept})
     storage.create(directory, manifest, overwrite)
     storage.write(directory / storage.CONFIG, dump(config).encode())
     return manifest

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import copy
+import types
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -123,16 +124,20 @@ class Problem(eqx.Module):
         >>> gf.Problem.from_model(model, optax.l2_loss, data).size
         17
         """
+        if not callable(loss):
+            raise TypeError(
+                f"the loss must be a function (output, target), such as optax.l2_loss; got {loss!r}"
+            )
         if not callable(model):
             raise TypeError(f"the model must be a function of one input, got {_describe(model)}")
         if not isinstance(data, tuple | list) or len(data) != 2:
             raise TypeError(f"data must be a pair (inputs, targets), got {_kind(data)}")
         inputs, targets = ({np.shape(leaf)[:1] for leaf in jax.tree.leaves(d)} for d in data)
-        if len(inputs | targets) != 1 or () in inputs:
+        if len(inputs | targets) != 1 or inputs & {(), (0,)}:
             told = ", ".join(str(_shapes(d)) for d in data)
             raise ValueError(
                 "the first axis of inputs and of targets runs over the samples and must be of one "
-                f"length; got {told}"
+                f"length, 1 at least; got {told}"
             )
         return cls(
             sample_loss=_ModelLoss(loss),
@@ -182,8 +187,9 @@ class Problem(eqx.Module):
 
     def _with(self, **parts: Any) -> Problem:
         """The same with other parts, which are taken as they are."""
-        other = copy.copy(self)
-        for name, part in parts.items():
+        # Not by `copy`: equinox holds on to what its own `__new__` makes.
+        other = object.__new__(type(self))
+        for name, part in (vars(self) | parts).items():
             object.__setattr__(other, name, part)
         return other
 
@@ -252,13 +258,9 @@ class Problem(eqx.Module):
 
     def _signature(self) -> tuple[Any, ...] | None:
         """What the check depends on; ``None`` where that cannot be compared."""
-        arrays, structure = jax.tree.flatten((self.params, self.data))
-        shapes = tuple((x.shape, x.dtype) if eqx.is_array(x) else x for x in arrays)
-        static = jax.tree.leaves(self.static)
-        if any(eqx.is_array(leaf) or isinstance(leaf, np.ndarray) for leaf in static):
-            return None
-        functions = self._loss, self._sample_loss
-        return functions, structure, shapes, jax.tree.structure(self.static), tuple(static)
+        leaves, structure = jax.tree.flatten((self.params, self.data, self.static))
+        known = [_known(leaf) for leaf in (self._loss, self._sample_loss, *leaves)]
+        return None if None in known else (structure, *known)
 
 
 @dataclass(frozen=True)
@@ -316,6 +318,19 @@ def _shapes(tree: PyTree) -> Any:
     return jax.tree.map(jnp.shape, tree)
 
 
+def expect(problem: Any) -> None:
+    """Refuse what is no problem.
+
+    Raises:
+        TypeError: naming what came instead.
+    """
+    if not isinstance(problem, Problem):
+        raise TypeError(
+            f"the first argument must be a gradflow.Problem, got {_kind(problem)}; make one by "
+            "gradflow.Problem(loss, params, data)"
+        )
+
+
 def _partition(params: PyTree) -> tuple[PyTree, PyTree]:
     """Split into trained arrays and kept leaves; outside of modules every leaf is trained."""
 
@@ -336,6 +351,10 @@ def _partition(params: PyTree) -> tuple[PyTree, PyTree]:
             )
         else:
             dtypes.setdefault(_as_array(node).dtype, name)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if eqx.is_array_like(leaf) and np.size(leaf) == 0:
+            name = "params" + jax.tree_util.keystr(path)
+            raise TypeError(f"{name} is empty, of shape {np.shape(leaf)}; leave it out")
     if not dtypes:
         raise TypeError("params holds no float array: there is nothing to train")
     for dtype, name in dtypes.items():
@@ -357,6 +376,17 @@ def _as_array(value: Any) -> Array:
         return jax.lax.convert_element_type(value, value.dtype) if value.weak_type else value
     # A transfer, not a computation: `jnp.asarray` would compile one for every new shape.
     return jax.device_put(np.asarray(value))
+
+
+def _known(leaf: Any) -> tuple[Any, ...] | None:
+    """What tells a leaf from others without keeping it alive; ``None`` where nothing does."""
+    if eqx.is_array(leaf):
+        return leaf.shape, leaf.dtype
+    if leaf is None or type(leaf) in (bool, int, float, str):
+        return type(leaf), leaf
+    if isinstance(leaf, types.FunctionType | _ModelLoss):
+        return (weakref.ref(leaf),)
+    return None
 
 
 def _as_data(path: tuple[Any, ...], leaf: Any) -> Any:

@@ -89,7 +89,19 @@ def test_descents_and_comparisons_record_them_too():
         ([gf.observable(plain, dims=["a", "b"])], r"shape \(2,\), and dims has a, b"),
         ([gf.observable(plain, units={"a": "m"})], "units is a mapping, and it returns a single"),
         ({"k": lambda t, p, d: {"a": {"b": p}}}, "a mapping in a mapping"),
-        ({"k": lambda t, p, d: {1: p}}, "must be text, got 1"),
+        ({"k": lambda t, p, d: {1: p}}, "letters, digits and _; got 1"),
+        ({"k": lambda t, p, d: {"layers/0": p}}, "letters, digits and _; got 'layers/0'"),
+        ({"k": lambda t, p, d: {}}, "a dict of them, got none"),
+        ({"energy_residual": plain}, "called 'energy_residual'; rename"),
+        ({"seed": plain}, "called 'seed'; rename"),
+        (
+            [gf.observable(plain, dims=["k"], coords={"kk": "ab"})],
+            "'kk', and the axes in dims are",
+        ),
+        (
+            [gf.observable(several.function, units={"nrom": "m"})],
+            "'nrom', and it returns norm, tw",
+        ),
         ({"k": lambda t, p, d: p.astype(complex)}, "an array of complex128"),
         ({"k": lambda t, p, d: "x"}, "must return a real array.*got str"),
     ],
@@ -114,12 +126,36 @@ def test_a_model_and_a_loss_make_a_problem():
 
 
 @pytest.mark.parametrize(
+    ("act", "options"),
+    [
+        (gf.solve, {}),
+        (gf.descend, {"learning_rate": 0.1}),
+        (gf.compare, {"learning_rates": [0.1]}),
+    ],
+)
+def test_what_is_no_problem_is_named(act, options):
+    with pytest.raises(TypeError, match=r"must be a gradflow\.Problem, got function; make one by"):
+        act(half_square, t1=1.0, **options)
+
+
+def test_a_loss_by_name_is_named():
+    with pytest.raises(TypeError, match=r"such as optax\.l2_loss; got 'mse'"):
+        gf.Problem.from_model(MODEL, "mse", DATA)
+
+
+def test_one_function_alone_is_observed():
+    flow = gf.solve(problem(), t1=0.1, observables=plain, save=gf.Linear(count=3))
+    assert flow["plain"].shape == (3, 2)
+
+
+@pytest.mark.parametrize(
     ("model", "data", "error"),
     [
         (3.0, DATA, "the model must be a function of one input, got 3.0"),
         (MODEL, DATA[0], r"a pair \(inputs, targets\), got ndarray"),
-        (MODEL, (DATA[0], np.ones(3)), r"of one length; got \(4, 2\), \(3,\)"),
+        (MODEL, (DATA[0], np.ones(3)), r"of one length, 1 at least; got \(4, 2\), \(3,\)"),
         (MODEL, (1.0, 1.0), "of one length"),
+        (MODEL, (np.ones((0, 2)), np.ones(0)), "1 at least"),
         (lambda x: x, DATA, "is <function <lambda>.*must be a float array"),
         (eqx.nn.Linear(2, 3, key=jax.random.key(0)), (DATA[0], np.ones((4, 3))), "sum or average"),
     ],

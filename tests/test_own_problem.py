@@ -2,10 +2,12 @@
 
 import json
 import re
+import sys
 import textwrap
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import numpy as np
 import pytest
 import xarray
@@ -47,7 +49,7 @@ def norms(t, model, data):
 def moments(t, model, data):
     inputs, _ = data
     outputs = jax.vmap(model)(inputs)
-    return {"mean_output": outputs.mean(), "outputs": outputs[:2] * t}
+    return {"test_error": outputs.mean(), "outputs": outputs[:2] * t}
 
 def make(key, data_key, width=4):
     print("made")
@@ -70,6 +72,8 @@ def test_a_problem_file_is_run_stored_and_drawn(command, tmp_path):
     assert "made" in done.stderr
     run = Path("runs/mine")
     assert (run / "problem.py").read_text() == OWN
+    assert "target: problem.py:make" in (run / "config.yaml").read_text()
+    assert gf.load(run).manifest["problem"] == f"{tmp_path / 'mine.py'}:make"
     flow = gf.load(run).flow
     assert flow.variables["norms"].dims == ("time_norms", "layer")
     assert flow.variables["norms"].units == "m"
@@ -77,10 +81,10 @@ def test_a_problem_file_is_run_stored_and_drawn(command, tmp_path):
     assert flow["outputs"].shape == (len(flow.time), 2)
     np.testing.assert_array_equal(flow["outputs"][0], 0.0)
     assert {p.stem for p in (run / "figures").glob("*.png")} >= {
-        "loss", "norms", "mean_output", "outputs"
+        "loss", "norms", "test_error", "outputs"
     }  # fmt: skip
     with xarray.open_dataset(run / "comparison.nc") as compared:
-        assert {"mean_output_difference", "outputs_difference"} <= set(compared)
+        assert {"test_error_difference", "outputs_difference"} <= set(compared)
     # The file may be gone: a run is drawn again from what it recorded.
     (tmp_path / "mine.py").unlink()
     again = CliRunner().invoke(main, ["plot", str(run)])
@@ -110,6 +114,32 @@ def test_a_problem_and_a_module_may_be_targets(command, tmp_path, monkeypatch):
         assert done.exit_code == 0, done.stderr
         loss = json.loads(Path("runs/mine/summary.json").read_text())["flow"]["loss"]
         np.testing.assert_allclose(loss, np.exp(-2.0), rtol=1e-3)
+
+
+def test_files_of_one_name_and_their_neighbours_are_kept_apart(tmp_path):
+    """And one that was changed, be it within the second and of the same size, is read again."""
+    source = HEAD + (
+        "from near import scale\nSHIFT = {0}.0\ndef shift():\n    return SHIFT\n"
+        "def make(key):\n    return gf.Problem(lambda w, d: d * w**2, 1.0, scale + shift())\n"
+    )
+    folders = [tmp_path / name for name in "ab"]
+    for i, folder in enumerate(folders):
+        folder.mkdir()
+        (folder / "near.py").write_text(f"scale = {10 * i}.0\n")
+        (folder / "mine.py").write_text(source.replace("{0}", str(i)))
+
+    def built():
+        tasks = [
+            gf.tasks.Python(target=f"{folder / 'mine.py'}:make", args={}) for folder in folders
+        ]
+        return [float(task.build(jax.random.key(0)).data) for task in tasks]
+
+    assert built() == [0.0, 11.0]
+    (folders[1] / "near.py").write_text("scale = 20.0\n")
+    (folders[0] / "mine.py").write_text(source.replace("{0}", "5"))
+    assert built() == [5.0, 21.0]
+    assert "near" not in sys.modules
+    assert not list(tmp_path.glob("*/mine*.pyc"))
 
 
 class Mistake(NamedTuple):
@@ -154,6 +184,7 @@ MISTAKES = {
         HEAD + "def loss(params):\n    return 1.0\ndef make(key):\n    " + MAKE, 8, "must take"
     ),
     "integer parameter": Mistake(_params("{'w': jnp.arange(3)}"), 8, "a float array"),
+    "empty parameter": Mistake(_params("{'w': jnp.ones((0, 2))}"), 8, r"is empty, of shape \(0, 2"),
     "text parameter": Mistake(_params("{'w': 1.0, 'name': 'x'}"), 8, r"params\['name'\] is 'x'"),
     "no parameter": Mistake(_params("{}"), 8, "nothing to train"),
     "two dtypes": Mistake(_params("{'w': jnp.ones(3), 'v': np.float32(1)}"), 8, "of one dtype"),
@@ -200,6 +231,12 @@ MISTAKES = {
         _observed("[gf.observable(lambda t, p, d: p['w'], name='k', dims=['a', 'b'])]"),
         8,
         r"of shape \(3,\), and dims has a, b",
+    ),
+    "event of one argument": Mistake(
+        _loss("return jnp.sum(params['w'])", "return gf.Problem(loss, {'w': jnp.ones(3)}, "
+              "events=[gf.Event('e', lambda s: s.params['v'])])"),
+        8,
+        "KeyError: 'v'",
     ),
     "nan at the start": Mistake(_loss("return jnp.log(params['w'] - 2).sum()"), 6, "nan", 3),
     "nan gradient": Mistake(

@@ -1,5 +1,8 @@
 """Problems: what is trained, what is kept, and what is refused by name."""
 
+import gc
+import weakref
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -134,3 +137,22 @@ def test_errors_in_the_loss_are_the_users_own():
 
     with pytest.raises(KeyError, match="wrong"):
         gf.Problem(loss, 1.0, {"right": 1.0})
+
+
+def test_a_run_lets_go_of_its_data():
+    """Also where it is followed by a shadow, and beside descents."""
+    data = jnp.arange(3.0)
+    seen = weakref.ref(data)
+    problem = gf.Problem(lambda w, d: jnp.sum((w - d) ** 2) / 2, jnp.ones(3), data)
+    assert problem.data is data
+    gf.solve(problem, t1=0.1, certify=True, save=gf.Linear(count=3))
+    gf.compare(
+        problem, [0.05], t1=0.1, save=gf.Linear(count=3),
+        modified=lambda rate: gf.fields.Modified(learning_rate=rate),
+    )  # fmt: skip
+    gf.polish(problem)
+    with pytest.raises(AttributeError):
+        problem.bare().params = 5
+    del problem, data
+    gc.collect()
+    assert seen() is None

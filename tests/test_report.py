@@ -154,7 +154,7 @@ def test_what_users_wrote_is_shown_as_it_is(pages, read):
     assert 'A <script>alert("1")</script> & what not Gradient flow to t = 4' in seen
     assert "return 1 < 2" in seen
     assert "it is <flat>" in seen
-    assert "Run gradflow solve config.yaml problem.target=problem.py:make with" in seen
+    assert "Run gradflow solve config.yaml with" in seen
     assert "--output <here>" in seen
     assert "certify: true" in seen
     assert "<gone>" in read["outdated"].seen()

@@ -14,7 +14,7 @@ from ..fields import GRADIENT, FieldSpec
 from ..flow import Stop, check_tolerance, checked
 from ..flow.spec import NEVER, SAVE
 from ..observables import Observables
-from ..problem import Problem
+from ..problem import Problem, expect
 from ..progress import Shown, Watch, shown
 from ..save_times import SaveTimes
 from ..spectra import Spectrum
@@ -89,6 +89,7 @@ def compare(
     >>> print(compared.findings[0])
     at t = 2 the drift from the flow grows with the learning rate, up to 0.1, to the power 1.0...
     """
+    expect(problem)
     spec = checked(
         t1=t1, rtol=rtol, solver=solver, field=field, save=save, save_each=save_each,
         spectrum=spectrum, stop=stop, max_steps=max_steps, certify=certify,

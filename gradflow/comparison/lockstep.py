@@ -240,7 +240,7 @@ class Lockstep:
         plain = [rate.plain for rate in self._rates]
         # Where descent is unstable on the way, there is no power of the rate to be found.
         recorded = flow["sharpness"] if self._own_sharpness else np.empty(0)
-        most = float(np.nanmax(recorded, initial=self._sharpness))
+        most = float(np.max(recorded[np.isfinite(recorded)], initial=self._sharpness))
         stable = [
             r for r, is_plain in zip(rates, plain, strict=True) if not is_plain or r * most <= 2
         ]

@@ -13,7 +13,7 @@ from jaxtyping import Array, Key
 
 from ..invariants import automatic
 from ..observables import DISSIPATED, Observables, recorded
-from ..problem import Problem
+from ..problem import Problem, expect
 from ..progress import Shown, Watch, shown
 from ..recording import grouped
 from ..save_times import Logarithmic, SaveTimes
@@ -88,6 +88,7 @@ def descend(
     >>> descent["step"], descent["loss"].round(3)  # (1 - 0.1)^(2 step) / 2
     (array([0, 1, 2, 3, 4]), array([0.5  , 0.405, 0.328, 0.266, 0.215]))
     """
+    expect(problem)
     rate, count = whole_steps(learning_rate, t1, steps)
     asked = spectrum.build(problem) if spectrum is not None else ()
     what = recorded(problem, observables, asked, automatic(problem))

@@ -280,5 +280,8 @@ class FlowRun:
             event_values=event_values,
             stats=stats,
             result=self.result,
-            attrs={"rtol": self._spec.rtol},
+            attrs={
+                "field": getattr(self._spec.field, "kind", self._spec.field),
+                "rtol": self._spec.rtol,
+            },
         )

@@ -10,7 +10,7 @@ import diffrax
 from .. import _spec
 from ..fields import GRADIENT, FieldSpec
 from ..observables import Observables
-from ..problem import Problem
+from ..problem import Problem, expect
 from ..progress import Shown, Watch, shown
 from ..save_times import SaveTimes
 from ..spectra import Spectrum
@@ -89,6 +89,7 @@ def solve(
     >>> round(float(flow.final_params), 3), flow.result
     (0.135, 'end_time')
     """
+    expect(problem)
     spec = checked(
         t1=t1, rtol=rtol, solver=solver, field=field, save=save,
         save_each=save_each, spectrum=spectrum, stop=stop, max_steps=max_steps,

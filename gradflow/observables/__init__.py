@@ -14,4 +14,5 @@ from .observable import Snapshot as Snapshot
 from .plain import PlainObservable as PlainObservable
 from .plain import observable as observable
 from .recorded import Observables as Observables
+from .recorded import check_events as check_events
 from .recorded import recorded as recorded

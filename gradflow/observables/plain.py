@@ -53,11 +53,14 @@ class PlainObservable:
         def evaluate(t: Any, params: PyTree, data: PyTree) -> Any:
             value = self.function(t, problem.model(params), data)
             several = isinstance(value, Mapping)
+            if several and not value:
+                raise TypeError(self._told("must return an array, or a dict of them, got none"))
             for key, each in value.items() if several else ((None, value),):
                 self._check(key, each)
             return dict(value) if several else jnp.asarray(value)
 
         shapes = trace(self.function, jax.eval_shape, evaluate, time, problem.params, problem.data)
+        self._check_names(shapes)
         if not isinstance(shapes, dict):
             axes, label, units = self._axes(None, shapes.shape), self.label, self.units
             told = [
@@ -82,8 +85,9 @@ class PlainObservable:
 
     def _check(self, key: str | None, value: Any) -> None:
         what = "" if key is None else f" for {key!r}"
-        if key is not None and not isinstance(key, str):
-            raise TypeError(self._told(f"the keys that it returns must be text, got {key!r}"))
+        if key is not None and not (isinstance(key, str) and key.isidentifier()):
+            allowed = "names of letters, digits and _"
+            raise TypeError(self._told(f"the keys that it returns must be {allowed}; got {key!r}"))
         if isinstance(value, Mapping):
             raise TypeError(self._told(f"must return an array{what}, got a mapping in a mapping"))
         try:
@@ -97,6 +101,22 @@ class PlainObservable:
             raise TypeError(
                 self._told(f"must return a real array, or a dict of them{what}, got {got}{hint}")
             )
+
+    def _check_names(self, shapes: Any) -> None:
+        """Whatever was said of a key or of an axis is of one that there is."""
+        keys = list(shapes) if isinstance(shapes, dict) else []
+        for what in ("dims", "label", "units"):
+            for name in _by_key(getattr(self, what)):
+                if keys and name not in keys:
+                    message = f"{what} has {name!r}, and it returns {', '.join(keys)}"
+                    raise ValueError(self._told(message))
+        axes = [axis for dims in _by_key(self.dims).values() or [self.dims] for axis in dims]
+        for name, _ in self.coords:
+            if name not in axes:
+                message = (
+                    f"coords has {name!r}, and the axes in dims are {', '.join(axes) or 'none'}"
+                )
+                raise ValueError(self._told(message))
 
     def _axes(self, key: str | None, shape: tuple[int, ...]) -> Axes:
         """Every axis with its labels; those that were not named are named after the variable."""
@@ -233,8 +253,11 @@ def _frozen(given: Any) -> Any:
     return given if isinstance(given, str) else tuple(given)
 
 
+def _by_key(given: Any) -> dict[str, Any]:
+    """What was given by key; nothing where it was given for all."""
+    return {} if isinstance(given, str) or not given or isinstance(given[0], str) else dict(given)
+
+
 def _for_key(given: Any, key: str) -> Any:
     """What was given by key for this one, or for all."""
-    if isinstance(given, str) or not given or isinstance(given[0], str):
-        return given
-    return dict(given).get(key)
+    return _by_key(given).get(key) if _by_key(given) else given

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from .._blame import place
+import jax
+import jax.numpy as jnp
+
+from .._blame import place, trace
 from ..problem import Problem
 from ..trajectory import SEED, TIME
 from .common import COMMON, DISTANCE
-from .observable import Observable
+from .observable import Observable, Snapshot
 from .plain import Function, PlainObservable, observable
 
 Observables = Sequence[Observable | PlainObservable | Function] | Mapping[str, Function]
@@ -46,7 +50,8 @@ def recorded(
         *_as_observables(extra, problem),
         *asked,
     )
-    names: set[str] = set()
+    # What a run records by itself, or calls its axes.
+    names = {"energy_residual", TIME, SEED}
     labels: dict[str, tuple[Any, ...]] = {}
     for each in every:
         parts = (part.name for part in each.variables)
@@ -75,8 +80,33 @@ def recorded(
     return (*every, *free)
 
 
+def check_events(problem: Problem) -> None:
+    """Look at the events of a problem before it is run.
+
+    Raises:
+        TypeError: one is no real scalar.
+    """
+
+    def look(params: Any, data: Any, event: Any) -> Any:
+        zero = jnp.zeros((), problem.dtype)
+        gradient = params if problem.has_loss else None
+        return event.function(
+            Snapshot(problem.bare(), zero, params, params, params, data, zero, gradient, zero)
+        )
+
+    for event in problem.events:
+        value = trace(
+            event.function, jax.eval_shape, partial(look, event=event), problem.params, problem.data
+        )
+        if getattr(value, "shape", None) != ():
+            at = f" ({at})" if (at := place(event.function)) else ""
+            raise TypeError(f"event {event.name!r} must be a scalar, got {value}{at}")
+
+
 def _as_observables(given: Any, problem: Problem) -> list[Observable]:
     """Observables as they are, and functions as what they are along runs of `problem`."""
+    if callable(given):
+        given = [given]
     if isinstance(given, Mapping):
         given = [_named(each, name) for name, each in given.items()]
     found = []

@@ -12,6 +12,9 @@ from .figures import Figure, Line, Panel
 # What every run records, which has figures of its own.
 _COMMON = {"loss", "grad_norm", "distance", "dissipated", "energy_residual", "flow_energy"}
 _COMMON |= {"error", "relative_error", "balancedness"}
+# And of the Hessian, which has one too.
+_SPECTRAL = {"sharpness", "hessian_eigenvalue", "hessian_trace", "effective_rank"}
+_SPECTRAL |= {"sharpness_residual", "hessian_eigenvalue_residual", "hessian_trace_standard_error"}
 _MOST = 6  # lines in a figure
 
 
@@ -31,8 +34,8 @@ def automatic(trajectory: Trajectory) -> tuple[Figure, ...]:
         for name, variable in trajectory.variables.items()
         if name not in _COMMON
         and variable.dims[0].startswith(TIME)
-        and not name.endswith("_error")
-        and not name.startswith(("hessian_", "sharpness"))
+        and name.removesuffix("_error") not in {*trajectory.variables} - {name}
+        and name not in _SPECTRAL
     ]
     return tuple(of_variable(trajectory, name) for name in names)
 

@@ -34,7 +34,10 @@ def _title(run: storage.Run, config: Config | None) -> str:
     task = config.problem if config is not None else None
     target = task.target if isinstance(task, Python) else ""
     source = run.directory / storage.SOURCE
-    told = [Path(target).name, inspect.getdoc(type(task)) if task is not None else ""]
+    told = [
+        Path(run.manifest.get("problem", target)).name,
+        inspect.getdoc(type(task)) if task is not None else "",
+    ]
     if source.is_file():
         with contextlib.suppress(SyntaxError, ValueError):
             code = ast.parse(source.read_bytes())

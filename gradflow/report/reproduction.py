@@ -7,7 +7,6 @@ import re
 
 from .. import storage
 from ..config import Config
-from ..tasks import Python
 from .html import Content, Element, definitions, folded, section, table, tag
 from .numbers import number, size
 
@@ -56,8 +55,6 @@ def reproduction(run: storage.Run, config: Config | None) -> Element | None:
     if run.summary:
         sources.append(folded("summary.json", json.dumps(run.summary, indent=2)))
     again = "gradflow solve config.yaml"
-    if config is not None and isinstance(config.problem, Python) and config.problem.source:
-        again += f" problem.target={storage.SOURCE}:{config.problem.target.rpartition(':')[2]}"
     parts: list[Content] = [
         tag("p", "Run ", tag("code", again), " with the files below:"),
         *sources,

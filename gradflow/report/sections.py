@@ -185,7 +185,7 @@ def claimed(run: Run) -> Element | None:
         known: dict[str, Any] = {field: row.get(field) for field in kind._fields}
         rows.append(tuple(map(_marked, kind(**known).cells())))
     return section(
-        "Claims of the paper",
+        "Claims",
         table("Whether each claim held, and the number that was measured", heading, rows),
     )
 

@@ -61,7 +61,7 @@ def of_flow(task: Task, flow: Trajectory, compared: Trajectory | None) -> list[S
     >>> [shown.figure.name for shown in gf.report.of_flow(Bowl(), flow, compared=None)]
     ['loss', 'energy', 'sharpness']
     """
-    pairs = [(figure, flow) for figure in (*task.drawn(flow), *spectra.FIGURES)]
+    pairs = [(figure, flow) for figure in (*task.drawn(flow), *spectra.figures(flow))]
     if compared is not None:
         conserved = (*invariants(task, flow), "balancedness")
         pairs += [(figure, compared) for figure in comparison.figures(compared, conserved)]

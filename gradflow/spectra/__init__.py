@@ -12,5 +12,5 @@ from .hessian import density as density
 from .hessian import sharpness as sharpness
 from .hessian import top_eigenvalues as top_eigenvalues
 from .hessian import trace as trace
-from .spectrum import FIGURES as FIGURES
 from .spectrum import Spectrum as Spectrum
+from .spectrum import figures as figures

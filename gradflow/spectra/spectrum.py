@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
+import numpy as np
 from pydantic import Field, model_validator
 
 from .._spec import Spec
@@ -11,6 +12,7 @@ from ..observables import Observable
 from ..plotting import Figure, Line, Panel
 from ..problem import Problem
 from ..save_times import SaveTimes
+from ..trajectory import Trajectory
 from .gradients import block_norms, gradient_noise
 from .hessian import SAVE, density, top_eigenvalues, trace
 
@@ -90,23 +92,36 @@ _LINES = tuple(
     )
     for i in range(2, 7)
 )
-FIGURES = (
-    Figure(
-        "sharpness",
-        (
-            Panel(
-                (Line("sharpness", spread="sharpness_residual"), *_LINES),
-                ylabel="largest Hessian eigenvalues",
-                xscale="log",
-                yscale="log",
-            ),
-            Panel(
-                (Line("hessian_trace", spread="hessian_trace_standard_error"),),
-                xscale="log",
-                yscale="log",
-            ),
+_TRACE = Line("hessian_trace", spread="hessian_trace_standard_error")
+
+
+def figures(trajectory: Trajectory) -> tuple[Figure, ...]:
+    """What was recorded of the Hessian; logarithmically, where all of it is positive.
+
+    >>> import gradflow as gf
+    >>> import numpy as np
+    >>> sharpness = gf.Variable(np.array([-0.2, 3.0]), ("time",))
+    >>> run = gf.Trajectory({"sharpness": sharpness}, {"time": np.arange(2.0)}, 1.0, {}, "end_time")
+    >>> gf.spectra.figures(run)[0].panels[0].yscale
+    'linear'
+    """
+    panels = (
+        Panel(
+            (Line("sharpness", spread="sharpness_residual"), *_LINES),
+            ylabel="largest Hessian eigenvalues",
+            xscale="log",
+            yscale=_scale(trajectory, "sharpness", "hessian_eigenvalue"),
         ),
+        Panel((_TRACE,), xscale="log", yscale=_scale(trajectory, "hessian_trace")),
+    )
+    caption = (
         "The largest eigenvalues of the Hessian along the run, with their residuals as bands, "
-        "and its trace with the standard error.",
-    ),
-)
+        "and its trace with the standard error."
+    )
+    return (Figure("sharpness", panels, caption),)
+
+
+def _scale(trajectory: Trajectory, *names: str) -> Literal["linear", "log"]:
+    """Logarithmic, unless that would leave out values: at a saddle they are negative."""
+    values = [trajectory[name] for name in names if name in trajectory]
+    return "linear" if any(np.any(each <= 0) for each in values) else "log"

@@ -27,7 +27,7 @@ from ..analysis import Series
 from ..invariants import SAVE, gram_changes, relative_drift
 from ..observables import Observable, Snapshot
 from ..plotting import Figure, Line, Panel
-from .cooccurrence.evidence import Evidence, Row, UnansweredError
+from .evidence import Evidence, Row, UnansweredError
 
 # Observables that the flow leaves at 0, and what it is that they measure the drift of.
 BALANCES = {

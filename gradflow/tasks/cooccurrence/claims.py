@@ -9,7 +9,7 @@ import numpy as np
 from ...analysis import Series, derived, log_slope, slope
 from ..checking import Special
 from ..claims import Claim
-from .evidence import Evidence, Row
+from ..evidence import Evidence, Row
 
 TRAINED = ((1, 2), (2, 1), (3, 1), (3, 2))  # key and query of the scores that Theorem 3.3 names
 

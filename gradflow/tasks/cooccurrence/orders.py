@@ -17,10 +17,10 @@ import numpy as np
 
 from ...analysis import Series, derived, slope
 from ..checking import UnansweredError
+from ..evidence import Evidence, Moment
 from ..measure import Measure
 from .claims import TRAINED, late_inverse_loss, trained_coefficients
 from .data import SPECIAL, random_words
-from .evidence import Evidence, Moment
 from .limit import Limit
 
 

@@ -16,11 +16,11 @@ from ...problem import Problem
 from ...trajectory import Trajectory
 from ..claims import Claim
 from ..draws import generators
+from ..evidence import Evidence
 from ..measure import Measure
 from ..task import Task
 from .claims import ROWS
 from .data import SPECIAL, Data, draw, random_words
-from .evidence import Evidence
 from .figures import ENSEMBLE_FIGURES, FIGURES
 from .model import Transformer, sample_loss
 from .orders import Sizes, measured

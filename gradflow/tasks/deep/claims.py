@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from ..checking import Special
 from ..cooccurrence.claims import ROWS
-from ..cooccurrence.evidence import Row
+from ..evidence import Row
 
 _AS_THEY_STAND = (
     "T1 is reached",

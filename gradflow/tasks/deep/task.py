@@ -13,8 +13,8 @@ from ...plotting import Figure
 from ...problem import Problem
 from ..blocks import check_heads
 from ..checking import Special
-from ..cooccurrence.evidence import Row
 from ..cooccurrence.sentences import Sentences
+from ..evidence import Row
 from .claims import rows
 from .figures import figures
 from .model import Attention, DeepTransformer

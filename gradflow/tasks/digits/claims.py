@@ -6,7 +6,7 @@ import numpy as np
 
 from ...analysis import Series
 from ..blocks import balance_row, balance_rows
-from ..cooccurrence.evidence import Evidence, Row, UnansweredError
+from ..evidence import Evidence, Row, UnansweredError
 from .observables import Model
 
 

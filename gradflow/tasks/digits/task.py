@@ -18,7 +18,7 @@ from ...problem import Problem
 from ...trajectory import Trajectory
 from ..blocks import BALANCES, check_heads, drawn
 from ..claims import Claim
-from ..cooccurrence.evidence import Evidence
+from ..evidence import Evidence
 from ..task import Task
 from .claims import rows
 from .data import CLASSES, IMAGES, SIDE, split

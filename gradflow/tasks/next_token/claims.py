@@ -9,7 +9,7 @@ from ...trajectory import Trajectory
 from ..blocks import balance_rows
 from ..checking import ascending
 from ..claims import Claim
-from ..cooccurrence.evidence import Evidence, Row
+from ..evidence import Evidence, Row
 
 _PHASES = "Edelman et al. 2024"  # arXiv 2402.11004: from uniform over unigrams to bigrams
 
@@ -34,7 +34,7 @@ def claims(trajectory: Trajectory, phases: dict[str, float | None]) -> tuple[Cla
         trajectory: of the task.
         phases: its phases.
     """
-    evidence = Evidence(trajectory, phases, 1.0)
+    evidence = Evidence(trajectory, phases)
     return (_nearer(trajectory, phases), _nearest(trajectory), *(row(evidence) for row in ROWS))
 
 
@@ -46,6 +46,8 @@ def _nearer(trajectory: Trajectory, phases: dict[str, float | None]) -> Claim:
         return claim._replace(
             note=f"{missing[0]} is not reached by t = {trajectory.final_time:.3g}"
         )
+    if over := [name for name, time in phases.items() if time == 0]:
+        return claim._replace(note=f"{over[0]} is over at the start")
     return ascending(claim, np.array(list(phases.values())))
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
+from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from jaxtyping import Array
 
@@ -143,7 +144,15 @@ class Target:
         return f"{self.name} ({place(self._made)})"
 
 
-_loaded: dict[str, tuple[tuple[int, int], ModuleType]] = {}
+class _Loaded(NamedTuple):
+    """A module of the user's, and the state of the files that it came from."""
+
+    module: ModuleType
+    stamps: dict[Path, tuple[int, int]]
+
+
+_loaded: dict[str, _Loaded] = {}
+_loading = threading.RLock()
 
 
 def _module(home: str) -> ModuleType:
@@ -163,22 +172,43 @@ def _module(home: str) -> ModuleType:
         raise TargetError(
             ("target",), f"no file {home}; {hint}allowed: a file, seen from where the config lies"
         )
-    written = path.stat().st_mtime_ns, path.stat().st_size
-    if home in _loaded and _loaded[home][0] == written:
-        return _loaded[home][1]
-    name = f"_gradflow_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+    with _loading:
+        if home not in _loaded or _stamps(_loaded[home].stamps) != _loaded[home].stamps:
+            _loaded[home] = _load(path)
+        return _loaded[home].module
+
+
+def _load(path: Path) -> _Loaded:
+    """Run a file as a module of its own, and keep its neighbours out of the way of others'."""
+    name = f"_gradflow_{path.stem}_{sha256(str(path).encode()).hexdigest()[:8]}"
+    module = ModuleType(name)
+    module.__file__ = str(path)
+    before = dict(sys.modules)
     sys.modules[name] = module  # where dataclasses look for their annotations' names
+    files = {path}
     try:
-        spec.loader.exec_module(module)
+        # Not by an importer: bytecode that it keeps knows whole seconds only.
+        exec(compile(path.read_bytes(), path, "exec"), module.__dict__)
     except BaseException:
         del sys.modules[name]
         raise
-    _loaded[home] = written, module
-    return module
+    finally:
+        for other, loaded in list(sys.modules.items()):
+            file = getattr(loaded, "__file__", None)
+            if other not in before and other != name and file and _is_below(Path(file), path):
+                files.add(Path(file))
+                del sys.modules[other]
+    return _Loaded(module, _stamps(files))
+
+
+def _is_below(file: Path, source: Path) -> bool:
+    """Whether a file is one of the user's own beside the source."""
+    return file.is_relative_to(source.parent) and "site-packages" not in file.parts
+
+
+def _stamps(files: Iterable[Path]) -> dict[Path, tuple[int, int]]:
+    """What tells whether files were changed."""
+    return {file: (file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.exists()}
 
 
 @contextmanager
@@ -190,7 +220,8 @@ def _beside(source: Path | None) -> Iterator[None]:
         yield
     finally:
         for each in folder:
-            sys.path.remove(each)
+            with suppress(ValueError):  # the user's code may have taken it out
+                sys.path.remove(each)
 
 
 def _near(name: str, names: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ from pydantic import Field, JsonValue, ValidationInfo, field_validator
 
 from ...plotting import ENERGY, LOSS, Figure, automatic
 from ...problem import Problem
+from ...storage import SOURCE
 from ...trajectory import Trajectory
 from ..task import Task
 from .target import Target, is_file
@@ -70,6 +71,11 @@ class Python(Task):
         """The file; ``None`` for a module."""
         home = self._place[0]
         return Path(home) if is_file(home) else None
+
+    @property
+    def kept(self) -> str:
+        """The target in the copy of the file that a run keeps, seen from there."""
+        return f"{SOURCE}:{self._place[1]}"
 
     @property
     def _place(self) -> tuple[str, str]:

@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ...analysis import Series, derived
-from ...trajectory import Trajectory
-from ..checking import Reported, Special, UnansweredError, bounded, recorded
-from ..claims import Claim
+from ..analysis import Series, derived
+from ..trajectory import Trajectory
+from .checking import Reported, Special, UnansweredError, bounded, recorded
+from .claims import Claim
 
 Moment = Literal["T1", "T_half", "end"]
 LATE = 10.0  # the late times are the last decade
@@ -20,17 +20,17 @@ LATE = 10.0  # the late times are the last decade
 
 @dataclass(frozen=True)
 class Evidence:
-    """A trajectory, as the claims of the paper look at it.
+    """A trajectory, as claims look at it.
 
     Attributes:
-        trajectory: of the transformer or of its coupled system.
-        phases: T1 and T_half, as `Sentences.phases` has them.
-        rate: s1^2 m m_1, by which the paper measures time.
+        trajectory: of the task.
+        phases: as `Task.phases` has them, e.g. T1 and T_half.
+        rate: by which a paper measures time, s1^2 m m_1 of the co-occurrence transformer.
     """
 
     trajectory: Trajectory
     phases: dict[str, float | None]
-    rate: float
+    rate: float = 1.0
 
     def series(self, name: str, **labels: Any) -> Series:
         """A recorded variable at the given labels, with its error if the run was certified.
