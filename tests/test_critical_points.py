@@ -257,6 +257,12 @@ def test_what_ends_it_early():
     assert (short.heading_there, short.t_infinity) == (None, None)
     assert short.loss < rosenbrock(problem.params, None)
     assert gf.polish(problem, cancelled=lambda: True).reason == "cancelled"
+    # Wherever that interrupts it, nothing is said of where the flow goes that is not so.
+    wells = gf.Problem(double_well, jnp.array([0.3, 1.0]))
+    for looks in range(0, 24, 3):
+        asked = iter(range(looks))
+        point = gf.polish(wells, cancelled=lambda asked=asked: next(asked, None) is None)
+        assert point.heading_there is not False
 
 
 def test_what_is_refused(bowl):

@@ -160,8 +160,8 @@ class Approach:
                 self.evaluations += 1
                 self._resolved = self._distance(at) >= _RESOLVED * whole
                 return True
-            near = distance(found.x, at) <= _ELSEWHERE * self._distance(found.x)
-            if near and not found.receding:
+            minimum = not found.receding and found.stopped in ("", "rounding")
+            if minimum and distance(found.x, at) <= _ELSEWHERE * self._distance(found.x):
                 return None if saddle else False
         return None
 
