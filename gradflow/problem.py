@@ -351,10 +351,6 @@ def _partition(params: PyTree) -> tuple[PyTree, PyTree]:
             )
         else:
             dtypes.setdefault(_as_array(node).dtype, name)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        if eqx.is_array_like(leaf) and np.size(leaf) == 0:
-            name = "params" + jax.tree_util.keystr(path)
-            raise TypeError(f"{name} is empty, of shape {np.shape(leaf)}; leave it out")
     if not dtypes:
         raise TypeError("params holds no float array: there is nothing to train")
     for dtype, name in dtypes.items():
@@ -364,6 +360,10 @@ def _partition(params: PyTree) -> tuple[PyTree, PyTree]:
         listed = " but ".join(f"{name} is {dtype}" for dtype, name in dtypes.items())
         raise TypeError(f"all parameters must be of one dtype: {listed}")
 
+    if not sum(
+        np.size(leaf) for leaf in jax.tree.leaves(params) if eqx.is_inexact_array_like(leaf)
+    ):
+        raise TypeError(f"params holds no number, every array in it is empty: {_shapes(params)}")
     arrays = jax.tree.map(
         lambda node: node if is_module(node) else _as_array(node), params, is_leaf=is_module
     )

@@ -4,6 +4,7 @@ import threading
 
 import jax
 import jax.numpy as jnp
+import matplotlib.figure
 import numpy as np
 import pytest
 
@@ -148,7 +149,11 @@ def test_what_builds_no_problem_is_named():
 
 
 def test_a_number_of_seeds_stands_for_the_first():
-    assert list(solved(bowl, 3).members) == [0, 1, 2]
+    ensemble = solved(bowl, 3)
+    assert list(ensemble.members) == [0, 1, 2]
+    assert list(ensemble.to_dataframe()["x[2]"]) == list(ensemble["x"][:, 2])
+    ax = matplotlib.figure.Figure().subplots()
+    assert ensemble.plot("x", ax=ax) is ax
 
 
 def test_runs_that_recorded_different_things_are_not_put_side_by_side():

@@ -3,6 +3,7 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import matplotlib.figure
 import numpy as np
 import optax
 import pytest
@@ -73,6 +74,10 @@ def test_descents_and_comparisons_record_them_too():
     )
     np.testing.assert_allclose(compared.descents[0]["twice"][-1], [0.5, 1.0])
     assert "norm_difference" in compared.record
+    assert list(compared.to_dataframe()["drift[0.5]"]) == list(compared["drift"][:, 0])
+    ax = matplotlib.figure.Figure().subplots()
+    assert compared.plot("drift", ax=ax) is ax
+    assert len(ax.get_lines()) == 1
 
 
 @pytest.mark.parametrize(

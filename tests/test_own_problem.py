@@ -184,7 +184,7 @@ MISTAKES = {
         HEAD + "def loss(params):\n    return 1.0\ndef make(key):\n    " + MAKE, 8, "must take"
     ),
     "integer parameter": Mistake(_params("{'w': jnp.arange(3)}"), 8, "a float array"),
-    "empty parameter": Mistake(_params("{'w': jnp.ones((0, 2))}"), 8, r"is empty, of shape \(0, 2"),
+    "empty parameter": Mistake(_params("{'w': jnp.ones((0, 2))}"), 8, r"is empty: \{'w': \(0, 2"),
     "text parameter": Mistake(_params("{'w': 1.0, 'name': 'x'}"), 8, r"params\['name'\] is 'x'"),
     "no parameter": Mistake(_params("{}"), 8, "nothing to train"),
     "two dtypes": Mistake(_params("{'w': jnp.ones(3), 'v': np.float32(1)}"), 8, "of one dtype"),

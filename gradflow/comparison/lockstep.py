@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import diffrax
 import jax
@@ -28,6 +28,10 @@ from .report import findings, numbers, stability
 
 # The share of a sharpness that its residual may be: the error of the value goes with its square.
 _WELL_KNOWN = 0.03
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.axes import Axes
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,14 @@ class Comparison:
     def time(self) -> np.ndarray:
         """The times of comparison, shape ``(k,)``."""
         return self.record.time
+
+    def plot(self, *names: str, **options: Any) -> Axes:
+        """Draw variables of the record; see `gradflow.plotting.plot`."""
+        return self.record.plot(*names, **options)
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """The record as a table; see `gradflow.Trajectory.to_dataframe`."""
+        return self.record.to_dataframe()
 
 
 @dataclass

@@ -75,7 +75,8 @@ def descend(
         ``gradient_evaluations``, one for each step, on a batch where there are batches.
 
     Raises:
-        ValueError: an argument is out of range, or the optimiser was made with another rate.
+        ValueError: an argument is out of range, or the optimiser was made with another rate, as
+            far as that shows in its steps: those of plain gradient descent.
         TypeError: the problem has no loss, or the optimiser needs something else.
 
     Warns:

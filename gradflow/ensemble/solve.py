@@ -24,7 +24,9 @@ from .record import assemble
 from .threads import Threads
 
 if TYPE_CHECKING:
+    import pandas
     import xarray
+    from matplotlib.axes import Axes
 
 Batching = Literal["auto", "threads", "vmap"]
 
@@ -94,6 +96,14 @@ class Ensemble:
     def to_xarray(self) -> xarray.Dataset:
         """The variables as an `xarray.Dataset` with a dimension ``seed``."""
         return self.record.to_xarray()
+
+    def plot(self, *names: str, **options: Any) -> Axes:
+        """Draw variables of the record; see `gradflow.plotting.plot`."""
+        return self.record.plot(*names, **options)
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """The record as a table; see `gradflow.Trajectory.to_dataframe`."""
+        return self.record.to_dataframe()
 
     def __repr__(self) -> str:
         return (
