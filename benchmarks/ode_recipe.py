@@ -28,7 +28,7 @@ from benchmarks.problems import PROBLEMS, flat
 from benchmarks.problems.reference import reference
 
 CASES = ("ode", "ode-long")
-LADDER = (1e-4, 5e-5, 2e-5, 1e-5, 5e-6, 2e-6, 1e-6, 5e-7, 2e-7, 1e-7)
+LADDER = (1e-4, 7e-5, 5e-5, 3e-5, 2e-5, 1e-5, 5e-6, 2e-6, 1e-6, 5e-7, 2e-7, 1e-7)
 _PEER_RTOL = 1e-6
 
 
