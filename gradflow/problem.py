@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from ._blame import check_call, place, trace
+from ._parameters import as_data, described, kind, partition, shapes_of
 
-_ALLOWED = (jnp.float32, jnp.float64)
 # Tracing a loss takes milliseconds, and an ensemble builds the same problem for every seed.
 _last_checked: dict[str, Any] = {}
 
@@ -85,8 +85,8 @@ class Problem(eqx.Module):
             raise TypeError(f"the loss must be a function (params, data), got {given[0]!r}")
         taken = ("t", "params", "data") if vector_field is not None else ("params", "data")
         check_call(given[0], taken)
-        self.params, self.static = _partition(params)
-        self.data = jax.tree_util.tree_map_with_path(_as_data, data)
+        self.params, self.static = partition(params)
+        self.data = jax.tree_util.tree_map_with_path(as_data, data)
         self._loss, self._sample_loss, self._vector_field = loss, sample_loss, vector_field
         named = isinstance(observables, Mapping)
         self.observables = dict(observables) if named else tuple(observables)
@@ -129,12 +129,12 @@ class Problem(eqx.Module):
                 f"the loss must be a function (output, target), such as optax.l2_loss; got {loss!r}"
             )
         if not callable(model):
-            raise TypeError(f"the model must be a function of one input, got {_describe(model)}")
+            raise TypeError(f"the model must be a function of one input, got {described(model)}")
         if not isinstance(data, tuple | list) or len(data) != 2:
-            raise TypeError(f"data must be a pair (inputs, targets), got {_kind(data)}")
+            raise TypeError(f"data must be a pair (inputs, targets), got {kind(data)}")
         inputs, targets = ({np.shape(leaf)[:1] for leaf in jax.tree.leaves(d)} for d in data)
         if len(inputs | targets) != 1 or inputs & {(), (0,)}:
-            told = ", ".join(str(_shapes(d)) for d in data)
+            told = ", ".join(str(shapes_of(d)) for d in data)
             raise ValueError(
                 "the first axis of inputs and of targets runs over the samples and must be of one "
                 f"length, 1 at least; got {told}"
@@ -244,7 +244,7 @@ class Problem(eqx.Module):
             ):
                 raise TypeError(
                     "the vector field must return the structure and shapes of the parameters: "
-                    f"got {_shapes(slope)}, expected {_shapes(expected)}"
+                    f"got {shapes_of(slope)}, expected {shapes_of(expected)}"
                     + _defined(self._vector_field)
                 )
             return
@@ -297,7 +297,7 @@ def _shaped(value: Any, name: str, function: Callable) -> Array:
     array = eqx.is_array(value)
     if array and value.ndim == rank and jnp.issubdtype(value.dtype, jnp.floating):
         return value
-    got = f"shape {value.shape} of {value.dtype}" if array else _kind(value)
+    got = f"shape {value.shape} of {value.dtype}" if array else kind(value)
     hint = ""
     if name == "loss" and array and value.ndim == 1:
         hint = "; pass it as sample_loss=, whose mean is the loss"
@@ -313,11 +313,6 @@ def _defined(function: Callable) -> str:
     return f" ({at})" if (at := place(function)) else ""
 
 
-def _shapes(tree: PyTree) -> Any:
-    """The tree with the shape of each of its leaves in the leaf's place."""
-    return jax.tree.map(jnp.shape, tree)
-
-
 def expect(problem: Any) -> None:
     """Refuse what is no problem.
 
@@ -326,56 +321,9 @@ def expect(problem: Any) -> None:
     """
     if not isinstance(problem, Problem):
         raise TypeError(
-            f"the first argument must be a gradflow.Problem, got {_kind(problem)}; make one by "
+            f"the first argument must be a gradflow.Problem, got {kind(problem)}; make one by "
             "gradflow.Problem(loss, params, data)"
         )
-
-
-def _partition(params: PyTree) -> tuple[PyTree, PyTree]:
-    """Split into trained arrays and kept leaves; outside of modules every leaf is trained."""
-
-    def is_module(node: Any) -> bool:
-        return isinstance(node, eqx.Module)
-
-    dtypes: dict[Any, str] = {}
-    for path, node in jax.tree_util.tree_leaves_with_path(params, is_leaf=is_module):
-        name = "params" + jax.tree_util.keystr(path)
-        if is_module(node):
-            for inner, leaf in jax.tree_util.tree_leaves_with_path(node):
-                if eqx.is_inexact_array(leaf):
-                    dtypes.setdefault(jnp.dtype(leaf.dtype), name + jax.tree_util.keystr(inner))
-        elif not eqx.is_inexact_array_like(node):
-            raise TypeError(
-                f"{name} is {_describe(node)}; a parameter must be a float array (convert it, or "
-                "pass what is not trained as data)"
-            )
-        else:
-            dtypes.setdefault(_as_array(node).dtype, name)
-    if not dtypes:
-        raise TypeError("params holds no float array: there is nothing to train")
-    for dtype, name in dtypes.items():
-        if dtype not in _ALLOWED:
-            raise TypeError(f"{name} is of dtype {dtype}; allowed are float32 and float64")
-    if len(dtypes) > 1:
-        listed = " but ".join(f"{name} is {dtype}" for dtype, name in dtypes.items())
-        raise TypeError(f"all parameters must be of one dtype: {listed}")
-
-    if not sum(
-        np.size(leaf) for leaf in jax.tree.leaves(params) if eqx.is_inexact_array_like(leaf)
-    ):
-        raise TypeError(f"params holds no number, every array in it is empty: {_shapes(params)}")
-    arrays = jax.tree.map(
-        lambda node: node if is_module(node) else _as_array(node), params, is_leaf=is_module
-    )
-    return eqx.partition(arrays, eqx.is_inexact_array)
-
-
-def _as_array(value: Any) -> Array:
-    if isinstance(value, jax.Array):
-        # What a run makes of a weakly typed array is not, and would be compiled for once more.
-        return jax.lax.convert_element_type(value, value.dtype) if value.weak_type else value
-    # A transfer, not a computation: `jnp.asarray` would compile one for every new shape.
-    return jax.device_put(np.asarray(value))
 
 
 def _known(leaf: Any) -> tuple[Any, ...] | None:
@@ -387,25 +335,3 @@ def _known(leaf: Any) -> tuple[Any, ...] | None:
     if isinstance(leaf, types.FunctionType | _ModelLoss):
         return (weakref.ref(leaf),)
     return None
-
-
-def _as_data(path: tuple[Any, ...], leaf: Any) -> Any:
-    if isinstance(leaf, str) or (isinstance(leaf, np.ndarray) and leaf.dtype.kind not in "biufc"):
-        name = "data" + jax.tree_util.keystr(path)
-        raise TypeError(
-            f"{name} is {_describe(leaf)}; data must be numbers: encode it, or close over it"
-        )
-    return _as_array(leaf) if eqx.is_array_like(leaf) else leaf
-
-
-def _describe(leaf: Any) -> str:
-    if eqx.is_array(leaf) or isinstance(leaf, np.ndarray):
-        return f"an array of dtype {leaf.dtype}"
-    return f"{leaf!r} ({type(leaf).__name__})"
-
-
-def _kind(value: Any) -> str:
-    """What arrived, in words that stay short however large it is."""
-    if isinstance(value, tuple | list):
-        return f"a {type(value).__name__} of {len(value)}"
-    return "None" if value is None else f"{type(value).__name__}"

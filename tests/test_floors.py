@@ -5,7 +5,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "gradflow"
 FLOORS = (
-    {"_blame", "_linalg", "_spec", "_spectral", "_yaml", "progress", "trajectory"},
+    {"_blame", "_linalg", "_parameters", "_spec", "_spectral", "_yaml", "progress", "trajectory"},
     {"problem", "save_times", "solvers", "analysis", "storage"},
     {"fields", "observables", "plotting"},
     {"recording"},

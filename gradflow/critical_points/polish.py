@@ -12,8 +12,9 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import PyTree
 
 from .._linalg import PRECISION
+from .._parameters import partition
 from .._spec import checked
-from ..problem import Problem, _partition
+from ..problem import Problem
 from ..trajectory import Trajectory
 from .approach import Approach
 from .continuation import ConjugateGradients, Dense, continuation
@@ -111,7 +112,7 @@ def _start(problem: Problem, start: Any) -> tuple[PyTree, float, float]:
                 "gradient flow does; give one of the gradient flow, or parameters to start from"
             )
         start, time = start.final_params, start.final_time
-    begin, _ = _partition(start)
+    begin, _ = partition(start)
     if jax.tree.structure(begin) != jax.tree.structure(problem.params):
         raise ValueError(
             f"start has the structure {jax.tree.structure(begin)}, and the problem's parameters "
