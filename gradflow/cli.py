@@ -159,15 +159,76 @@ def _end_study(study: Study, interrupted: bool, quiet: bool) -> None:
 
 
 @main.command()
+@_CONFIG
+@_OVERRIDES
+@click.option("--output", type=click.Path(path_type=Path), help="Directory of the sweep.")
+@click.option("--workers", type=int, help="Processes; one for each GPU or processor by default.")
+@click.option("--scheduler", help="Address of a Dask scheduler that runs already.")
+@click.option("--scheduler-file", type=click.Path(path_type=Path), help="File with its address.")
+@click.option("--retry", is_flag=True, help="Run points again that have failed before.")
+@click.option("--quiet", is_flag=True, help="No progress.")
+def sweep(
+    config: Path,
+    overrides: tuple[str, ...],
+    output: Path | None,
+    workers: int | None,
+    scheduler: str | None,
+    scheduler_file: Path | None,
+    retry: bool,
+    quiet: bool,
+) -> None:
+    """Run all that CONFIG describes with {sweep: [...]} in the place of values.
+
+    Points that are there already are kept: the same command goes on with a sweep that was ended,
+    or has grown.
+    """
+    from . import sweep as room
+    from .config import ConfigError, Fault
+    from .progress import Display
+    from .storage import StorageError
+
+    try:
+        plan = room.plan(config, overrides)
+        who = room.Workers(workers, scheduler, scheduler_file)
+    except (ConfigError, ValueError) as error:
+        _fail(str(error))
+    directory = output or Path(plan.points[0].config.output or Path("runs") / config.stem)
+    try:
+        with _Interrupt() as interrupted, Display(quiet, "starting workers") as display:
+            outcome = room.run(
+                plan,
+                directory,
+                workers=who,
+                retry=retry,
+                command=shlex.join(["gradflow", *sys.argv[1:]]),
+                progress=lambda at: display.show(str(at), at.fraction),
+                cancelled=interrupted,
+            )
+    except StorageError as error:
+        _fail(str(Fault("--output", 1, 1, "", str(error))))
+    except room.ClusterError as error:
+        _fail(str(error), MACHINE_FAILED)
+    click.echo(str(directory))
+    for line in outcome.failures:
+        _say(line)
+    if outcome.cancelled:
+        _fail(f"interrupted, {outcome.standing}; the same command goes on from here", INTERRUPTED)
+    if not quiet:
+        _say(str(outcome.standing))
+    if outcome.failures:
+        _fail("the others are kept; --retry runs those again that have failed", NUMERICS_FAILED)
+
+
+@main.command()
 @_RUN
 def plot(run: Path) -> None:
     """Draw the figures of the run in DIR again, from what was recorded."""
-    from . import experiment
+    from . import sweep
     from .config import ConfigError
     from .storage import StorageError
 
     try:
-        written = experiment.replot(run)
+        written = sweep.replot(run)
     except (StorageError, ConfigError) as error:
         _fail(str(error))
     for path in written:
@@ -178,8 +239,8 @@ def plot(run: Path) -> None:
 @_RUN
 def report(run: Path) -> None:
     """Put the run in DIR on one page, DIR/report.html, which needs no network."""
-    from .report import write
     from .storage import StorageError
+    from .sweep import write_report as write
 
     try:
         written = write(run)
@@ -196,9 +257,15 @@ def validate(config: Path, overrides: tuple[str, ...]) -> None:
 
     A problem of your own is built too, to see whether it can be.
     """
-    from .config import dump
+    from . import sweep
+    from .config import ConfigError, dump
     from .tasks import Python
 
+    if sweep.is_sweep(config, overrides):
+        try:
+            return click.echo(str(sweep.plan(config, overrides)))
+        except ConfigError as error:
+            _fail(str(error))
     loaded = _load(config, overrides)
     if isinstance(loaded.problem, Python):
         _prepare(loaded)

@@ -24,7 +24,7 @@ def begin(config: Config, directory: Path, command: str, overwrite: bool) -> dic
     Raises:
         StorageError: the directory cannot be used; nothing was written.
     """
-    manifest = _manifest(config, command, datetime.now(UTC))
+    manifest = _manifest(config, command)
     if isinstance(config.problem, Python) and config.problem.source is not None:
         # The run keeps a copy of the file, and is run again from that.
         manifest["problem"] = config.problem.target
@@ -41,19 +41,30 @@ def end(manifest: dict[str, Any], directory: Path) -> None:
     storage.write_json(directory / storage.MANIFEST, manifest)
 
 
-def _manifest(config: Config, command: str, began: datetime) -> dict[str, Any]:
-    device = jax.devices()[0]
+def origin(command: str) -> dict[str, Any]:
+    """What can be said without waking a device: the command, versions, commit and the time.
+
+    >>> from gradflow import manifest
+    >>> manifest.origin("gradflow sweep grid.yaml")["command"]
+    'gradflow sweep grid.yaml'
+    """
     return {
         "command": command,
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in _PACKAGES},
-        "device": {"platform": device.platform, "kind": device.device_kind},
         "machine": platform.platform(),
+        "commit": _commit(),
+        "began": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _manifest(config: Config, command: str) -> dict[str, Any]:
+    device = jax.devices()[0]
+    return origin(command) | {
+        "device": {"platform": device.platform, "kind": device.device_kind},
         "precision": config.precision,
         "seed": config.seed,
         **({"seeds": config.seeds} if config.seeds > 1 else {}),
-        "commit": _commit(),
-        "began": began.isoformat(timespec="seconds"),
     }
 
 

@@ -29,6 +29,7 @@ EIGENVALUES = "critical-point-eigenvalues.npz"
 DESCENT = "descent-{}.nc"  # by the place of its learning rate in the configuration
 COMPARISON = "comparison.nc"
 SCALING = "scaling.nc"
+SWEEP = "sweep.nc"
 FIGURES = "figures"
 REPORT = "report.html"
 # What a run consists of beside its manifest.
@@ -89,6 +90,11 @@ class Run:
     def scaling(self) -> Trajectory | None:
         """What was measured at several sizes, if that was the run."""
         return self.trajectories.get(Path(SCALING).stem)
+
+    @property
+    def sweep(self) -> Trajectory | None:
+        """What the points of a sweep came to, over its dimensions, if that was the run."""
+        return self.trajectories.get(Path(SWEEP).stem)
 
     @property
     def config(self) -> Path:
@@ -208,9 +214,13 @@ def read_trajectory(path: Path) -> Trajectory:
                     array.attrs["long_name"],
                     array.attrs["units"],
                 )
-                for name, array in dataset.data_vars.items()
+                for name, array in dataset.reset_coords().data_vars.items()
             },
-            coords={str(name): array.values for name, array in dataset.coords.items()},
+            coords={
+                str(name): array.values
+                for name, array in dataset.coords.items()
+                if name in dataset.dims
+            },
             crossings=crossings,
             **record,
         )

@@ -17,6 +17,7 @@ from ..analysis import HIGH, LOW, Band
 from ..trajectory import Trajectory
 from .curves import Curve, curves, line_style
 from .figures import Figure, Panel, Reference
+from .heat_map import HeatMap, draw_heat_map
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -31,7 +32,9 @@ Kind = Literal["png", "pdf", "svg"]
 FILES: tuple[Kind, ...] = ("png", "pdf")
 
 
-def draw(figure: Figure, trajectory: Trajectory, marks: Marks | None = None) -> Canvas | None:
+def draw(
+    figure: Figure | HeatMap, trajectory: Trajectory, marks: Marks | None = None
+) -> Canvas | None:
     """The figure, drawn from one trajectory; ``None`` when that has nothing to show in it.
 
     `marks` are times by name, e.g. ``{"T_half": 1.2, "T1": 14.3}``, with ``None`` for one that
@@ -48,6 +51,8 @@ def draw(figure: Figure, trajectory: Trajectory, marks: Marks | None = None) -> 
     >>> [ax.get_xscale() for ax in canvas.axes]
     ['linear', 'log']
     """
+    if isinstance(figure, HeatMap):
+        return draw_heat_map(figure, STYLE)
     shown = [(panel, found) for panel in figure.panels if (found := curves(panel, trajectory))]
     if not shown:
         return None
@@ -58,7 +63,7 @@ def draw(figure: Figure, trajectory: Trajectory, marks: Marks | None = None) -> 
 
 
 def render(
-    figure: Figure,
+    figure: Figure | HeatMap,
     trajectory: Trajectory,
     marks: Marks | None = None,
     kinds: Sequence[Kind] = FILES,
