@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 _LIVES = 2
 _CONFIG = {
     "distributed.scheduler.allowed-failures": _LIVES,
-    "distributed.scheduler.work-stealing": True,
+    # A point that waits beside another on a worker would be blamed for its death too.
+    "distributed.scheduler.worker-saturation": 1.0,
     "distributed.admin.log-length": 0,
     "distributed.comm.timeouts.connect": "60s",
 }

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .cluster import ClusterError, Workers
 from .plan import Point
-from .point import Status, fail, place
+from .point import Status, fail, place, status
 from .worker import work
 
 if TYPE_CHECKING:
@@ -71,8 +71,9 @@ class _Window:
                 future = self._ended.get(timeout=_LOOK)
             except Empty:
                 continue
-            left -= 1
-            yield self._take(future)
+            if (ended := self._take(future)) is not None:
+                left -= 1
+                yield ended
         self.client.cancel([future for _, future in self._open.values()])
 
     def _workers(self) -> int:
@@ -97,18 +98,27 @@ class _Window:
         self._open[point.key] = point, future
         future.add_done_callback(self._ended.put)
 
-    def _take(self, future: Future) -> tuple[Point, Status]:
-        if future.status in ("cancelled", "lost"):
+    def _take(self, future: Future) -> tuple[Point, Status] | None:
+        """The point whose future has ended; ``None`` if it is to be run again."""
+        if future.status == "cancelled":
             raise ClusterError("the scheduler has gone; the same command again goes on from here")
-        point, _ = self._open.pop(str(future.key).removeprefix(_PREFIX))
-        # A worker that died under it, again and again, or one that cannot run it at all.
-        error = future.exception()
-        if error is None:
-            status = future.result()
-        else:
+        key = str(future.key).removeprefix(_PREFIX)
+        point, _ = self._open[key]
+        path = place(self.directory, key)
+        if future.status == "lost":
+            # Its worker has died before it could say how it went; Dask runs it again.
+            ended = status(path)
+            if ended == Status():
+                future.add_done_callback(self._ended.put)
+                return None
+        elif (error := future.exception()) is not None:
+            # A worker that died under it, again and again, or one that cannot run it at all.
             told = f"{type(error).__name__}: {' '.join(str(error).split())}"
             if type(error).__name__ == "KilledWorker":
                 told = "its process was killed every time that it was run (out of memory?)"
-            status = fail(place(self.directory, point.key), told)
+            ended = fail(path, told)
+        else:
+            ended = future.result()
+        del self._open[key]
         future.release()
-        return point, status
+        return point, ended

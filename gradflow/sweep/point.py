@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout, suppress
 from pathlib import Path
@@ -92,7 +92,8 @@ def run_point(
     # A point that was begun is begun anew.
     shutil.rmtree(directory, ignore_errors=True)
     try:
-        with redirect_stdout(sys.stderr):
+        # What a user's own code prints would run through the progress of the whole.
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
             experiment.run(config, directory, command=command, cancelled=cancelled)
     except (UsersError, UnfitError) as error:
         return fail(directory, str(error))
