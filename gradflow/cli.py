@@ -281,7 +281,7 @@ def schema() -> None:
     """Print the JSON schema of a config, for editors."""
     import json
 
-    from .config import schema
+    from .sweep import schema
 
     click.echo(json.dumps(schema(), indent=2))
 

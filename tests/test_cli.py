@@ -22,8 +22,8 @@ from command import CONFIGS, KNOWN, QUICKSTART, SMALL, gradflow, listing
 from malformed import GOOD, MALFORMED, Malformed
 
 import gradflow as gf
-from gradflow import cli, doctor, experiment, storage
-from gradflow.config import Config, load, schema
+from gradflow import cli, doctor, experiment, storage, sweep
+from gradflow.config import Config, load
 from gradflow.progress import display
 from gradflow.tasks import Digits
 
@@ -167,7 +167,7 @@ def test_help_and_version():
     yardstick, _ = seconds([sys.executable, "-c", "import jax"])
     assert took < yardstick
     assert "Integrate what CONFIG describes" in gradflow("solve", "--help").out
-    for command in ("solve", "plot", "validate", "schema", "doctor"):
+    for command in ("solve", "sweep", "plot", "validate", "schema", "doctor"):
         assert command in text
         assert gradflow(command, "-h").code == 0
     assert gradflow("--version").out == f"gradflow, version {gf.__version__}\n"
@@ -467,7 +467,7 @@ def test_every_shipped_config_runs(config):
 
 
 def test_schema():
-    assert json.loads(gradflow("schema").out) == json.loads(json.dumps(schema()))
+    assert json.loads(gradflow("schema").out) == json.loads(json.dumps(sweep.schema()))
 
 
 def test_doctor(monkeypatch):

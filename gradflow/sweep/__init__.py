@@ -16,3 +16,4 @@ from .plan import plan as plan
 from .run import Standing as Standing
 from .run import Sweep as Sweep
 from .run import run as run
+from .schema import schema as schema

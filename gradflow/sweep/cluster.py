@@ -29,7 +29,7 @@ _CONFIG = {
     "distributed.admin.log-length": 0,
     "distributed.comm.timeouts.connect": "60s",
 }
-_PATIENCE = 60  # seconds for a scheduler to answer
+_PATIENCE = 30  # seconds for a scheduler to answer
 
 
 class ClusterError(Exception):
@@ -76,9 +76,10 @@ class Workers:
         import distributed  # noqa: F401  # it fills in the configuration that is changed here
         from dask import config
 
-        quiet = logging.getLogger("distributed")
-        before = quiet.level
-        quiet.setLevel(logging.CRITICAL)
+        loggers = [logging.getLogger(name) for name in ("distributed", "distributed.client")]
+        levels = [logger.level for logger in loggers]
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
         try:
             with config.set(_CONFIG):
                 if self.scheduler is None and self.scheduler_file is None:
@@ -88,7 +89,8 @@ class Workers:
                     with self._connected() as client:
                         yield client
         finally:
-            quiet.setLevel(before)
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
 
     def _connected(self) -> Client:
         from distributed import Client

@@ -105,20 +105,19 @@ class _Window:
         key = str(future.key).removeprefix(_PREFIX)
         point, _ = self._open[key]
         path = place(self.directory, key)
-        if future.status == "lost":
-            # Its worker has died before it could say how it went; Dask runs it again.
-            ended = status(path)
-            if ended == Status():
-                future.add_done_callback(self._ended.put)
-                return None
-        elif (error := future.exception()) is not None:
+        # What lies on the disk counts: a worker may die with the answer that it had ready.
+        ended = status(path)
+        if ended == Status() and future.status == "lost":
+            future.add_done_callback(self._ended.put)
+            return None
+        if ended == Status() and (error := future.exception()) is not None:
             # A worker that died under it, again and again, or one that cannot run it at all.
             told = f"{type(error).__name__}: {' '.join(str(error).split())}"
             if type(error).__name__ == "KilledWorker":
                 told = "its process was killed every time that it was run (out of memory?)"
             ended = fail(path, told)
-        else:
-            ended = future.result()
+        elif ended == Status():
+            ended = future.result()  # a disk elsewhere may be slow to show what is on it
         del self._open[key]
         future.release()
         return point, ended

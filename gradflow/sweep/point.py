@@ -74,7 +74,7 @@ def run_point(
 
     Args:
         content: its configuration, as JSON has it.
-        directory: its own; what is there of an earlier attempt is replaced.
+        directory: its own; a point that is whole there, or has failed, is left as it is.
         command: how the sweep was called, for the manifest.
         cancelled: as in `gradflow.solve`.
     """
@@ -85,6 +85,9 @@ def run_point(
     from ..building import UnfitError
     from ..config import Config
 
+    # Dask runs a point again whose answer was lost with a worker.
+    if (before := status(directory)) != Status():
+        return before
     config = Config.model_validate_json(json.dumps(content))
     config = config.model_copy(update={"figures": False, "report": False})
     # Before any array of this point exists; what was compiled in another precision is kept apart.

@@ -131,8 +131,9 @@ def run(
     """
     manifest = _settle(plan, directory, command)
     known = {point.key: status(place(directory, point.key)) for point in plan.points}
-    if retry:
-        known = {key: one if one.done else Status() for key, one in known.items()}
+    for key in [key for key, one in known.items() if one.error and retry]:
+        shutil.rmtree(place(directory, key))
+        known[key] = Status()
     missing = [point for point in plan.points if known[point.key] == Status()]
     tell = _Pace(known, progress)
     for point, ended in compute(missing, directory, workers or Workers(), command, cancelled):
