@@ -13,6 +13,8 @@ from .plan import Point as Point
 from .plan import is_sweep as is_sweep
 from .plan import key_of as key_of
 from .plan import plan as plan
+from .point import Status as Status
+from .point import status as status
 from .run import Standing as Standing
 from .run import Sweep as Sweep
 from .run import run as run

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ _CONFIG = {
     "distributed.admin.log-length": 0,
     "distributed.comm.timeouts.connect": "60s",
 }
-_PATIENCE = 30  # seconds for a scheduler to answer
+_PATIENCE, _PAUSE = 30, 0.1  # seconds for a scheduler to be there, and between looks
 
 
 class ClusterError(Exception):
@@ -96,10 +97,13 @@ class Workers:
         from distributed import Client
 
         told = self.scheduler or str(self.scheduler_file)
-        if self.scheduler_file is not None and not self.scheduler_file.is_file():
-            raise ClusterError(
-                f"{told} does not exist; start a scheduler with dask scheduler --scheduler-file"
-            )
+        patient = time.monotonic() + _PATIENCE
+        while self.scheduler_file is not None and not self.scheduler_file.is_file():
+            if time.monotonic() > patient:
+                raise ClusterError(
+                    f"{told} does not exist; start a scheduler with dask scheduler --scheduler-file"
+                )
+            time.sleep(_PAUSE)
         file = None if self.scheduler else told
         try:
             return Client(

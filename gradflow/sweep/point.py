@@ -22,6 +22,10 @@ class Status(NamedTuple):
     Attributes:
         done: whether all of it was computed.
         error: why it failed; empty where it did not.
+
+    >>> from gradflow import sweep
+    >>> sweep.Status(error="ValueError: no such model").done
+    False
     """
 
     done: bool = False
@@ -34,7 +38,13 @@ def place(directory: Path, key: str) -> Path:
 
 
 def status(directory: Path) -> Status:
-    """How far the point in `directory` is; one that was begun and not ended is not done."""
+    """How far the point in `directory` is; one that was begun and not ended is not done.
+
+    >>> from gradflow import sweep
+    >>> from pathlib import Path
+    >>> sweep.status(Path("nowhere"))
+    Status(done=False, error='')
+    """
     with suppress(OSError, ValueError):
         return Status(error=read_json(directory / FAILURE)["error"])
     try:
