@@ -16,7 +16,7 @@ import numpy as np
 
 from ..analysis import band
 from ..plotting import Figure, HeatMap, Line, Panel
-from ..plotting.figures import Series
+from ..plotting.figures import Colour, Series
 from ..report import Shown
 from ..trajectory import SEED, TIME, Trajectory
 from .record import RATE
@@ -29,6 +29,10 @@ _NAMES = {RATE: r"learning rate $\eta$", "learning_rates": r"learning rate $\eta
 _WIDE = 20.0  # values so many times apart ask for a logarithmic axis
 _CELLS = 3  # fewer along either axis are seen as well as lines
 _LINES = 7  # more of them can no longer be told apart
+# Of those that have no order.
+_COLOURS: tuple[Colour, ...] = (
+    "blue", "vermillion", "green", "purple", "orange", "sky", "black",
+)  # fmt: skip
 _FIGURES = 24  # of one sweep at most
 _LIGHT, _DARK = 0.0, 1.0  # ends of the colours for ordered families
 
@@ -114,12 +118,12 @@ def _lines(cut: _Cut, along: str, by: list[str], stem: str, where: str) -> Figur
     labels = record.coords[by[0]] if by else [""]
     lines = []
     for i, label in enumerate(labels):
-        colour = None
+        colour: Colour | float = _COLOURS[i]
         if by and record.coords[by[0]].dtype.kind in "fiu":
             colour = _LIGHT + (_DARK - _LIGHT) * i / max(1, len(labels) - 1)
         told = f"{_called(by[0])} {_plain(label)}" if by else "_"
         series = _always((x, families[i][order]))
-        lines.append(Line(series, label=told, colour=colour, dash="solid" if by else None))
+        lines.append(Line(series, label=told, colour=colour, dash="solid"))
         # Where the numbers were measured; the line between them is for the eye.
         middle = families[i][order]
         middle = band(middle).median if middle.ndim == 2 else middle

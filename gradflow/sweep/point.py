@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Callable
 from contextlib import redirect_stdout, suppress
 from pathlib import Path
@@ -94,6 +95,7 @@ def run_point(
     from .._blame import UsersError
     from ..building import UnfitError
     from ..config import Config
+    from ..descent import StabilityWarning
 
     # Dask runs a point again whose answer was lost with a worker.
     if (before := status(directory)) != Status():
@@ -105,8 +107,12 @@ def run_point(
     # A point that was begun is begun anew.
     shutil.rmtree(directory, ignore_errors=True)
     try:
-        # What a user's own code prints would run through the progress of the whole.
-        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+        # What a user's own code prints, and warnings, would run through the progress of the whole.
+        with (
+            open(os.devnull, "w") as nowhere,
+            redirect_stdout(nowhere),
+            warnings.catch_warnings(action="ignore", category=StabilityWarning),
+        ):
             experiment.run(config, directory, command=command, cancelled=cancelled)
     except (UsersError, UnfitError) as error:
         return fail(directory, str(error))
