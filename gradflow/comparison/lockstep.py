@@ -253,7 +253,7 @@ class Lockstep:
         self._certify(watch)
         self._finish(watch)
         if checkpoints is not None:
-            checkpoints.keep(self.state, now=checkpoints.begun)
+            checkpoints.keep(self.state, now=checkpoints.number > 0)
 
     def _certify(self, watch: Watch, until: float = np.inf) -> None:
         """Hold the flow against its shadow at its save times up to `until`."""

@@ -133,7 +133,7 @@ def descend(
         watch.reach(run, math.ceil(time / rate))
         keep(now=True)
     watch.reach(run)
-    keep(now=kept.begun)
+    keep(now=kept.number > 0)
     return run.trajectory()
 
 

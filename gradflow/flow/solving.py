@@ -85,7 +85,7 @@ class Solving:
                 kept.keep(self._state, now=True)
         watch.reach(run)
         if kept is not None:
-            kept.keep(self._state, now=kept.begun)
+            kept.keep(self._state, now=kept.number > 0)
         if self._certificate is None:
             return run.trajectory()
         return self._certificate.attach(run, watch)

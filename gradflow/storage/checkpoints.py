@@ -76,6 +76,9 @@ class Checkpoints:
         directory: made when the first state is written.
         wall_seconds, save, keep: as in `Checkpoint`.
 
+    Attributes:
+        number: of the last state; 0 while there is none.
+
     Raises:
         ValueError: an argument is out of range.
 
@@ -102,7 +105,7 @@ class Checkpoints:
         self.directory = Path(directory)
         self._files = StateFiles(self.directory)
         self._identity: dict[str, Any] = {}
-        self._number, self._closed = 0, False
+        self.number, self._closed = 0, False
         self._last, self._cost = clock.perf_counter(), 0.0
 
     @classmethod
@@ -138,9 +141,9 @@ class Checkpoints:
         if found is None:
             self._files.forget_after(-1)
             return None
-        self._number, content = found
+        self.number, content = found
         self._refuse_others(content["identity"])
-        self._files.forget_after(self._number)
+        self._files.forget_after(self.number)
         return content
 
     def latest(self) -> dict[str, Tree] | None:
@@ -195,8 +198,8 @@ class Checkpoints:
         began = clock.perf_counter()
         try:
             content = {**state(), "format": _FORMAT, "identity": self._identity}
-            self._files.write(self._number + 1, content)
-            self._number += 1
+            self._files.write(self.number + 1, content)
+            self.number += 1
             self._files.prune(self.spec.keep)
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
@@ -208,11 +211,6 @@ class Checkpoints:
             )
         self._last = clock.perf_counter()
         self._cost = self._last - began
-
-    @property
-    def begun(self) -> bool:
-        """Whether there is a state."""
-        return self._number > 0
 
     def _due(self) -> bool:
         every = self.spec.wall_seconds
