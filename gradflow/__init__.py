@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from . import scaling as scaling
     from . import solvers as solvers
     from . import spectra as spectra
+    from . import sweep as sweep
     from . import tasks as tasks
     from .comparison import Comparison as Comparison
     from .comparison import compare as compare
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from .scaling import Study as Study
     from .scaling import scaling_study as scaling_study
     from .spectra import Spectrum as Spectrum
+    from .storage import Checkpoints as Checkpoints
+    from .storage import CheckpointWarning as CheckpointWarning
     from .storage import Run as Run
     from .storage import load as load
     from .trajectory import Trajectory as Trajectory
@@ -49,7 +52,7 @@ __version__ = "0.1.0"
 # fmt: off
 _ROOMS = (
     "analysis", "fields", "invariants", "plotting", "report", "scaling", "solvers", "spectra",
-    "tasks",
+    "sweep", "tasks",
 )
 # fmt: on
 _HOMES = {
@@ -78,6 +81,8 @@ _HOMES = {
     "scaling_study": "scaling",
     "Spectrum": "spectra",
     "Problem": "problem",
+    "Checkpoints": "storage",
+    "CheckpointWarning": "storage",
     "Run": "storage",
     "load": "storage",
     "Trajectory": "trajectory",

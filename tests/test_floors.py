@@ -5,9 +5,12 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "gradflow"
 FLOORS = (
-    {"_blame", "_linalg", "_parameters", "_spec", "_spectral", "_yaml", "progress", "trajectory"},
-    {"problem", "save_times", "solvers", "analysis", "storage"},
-    {"fields", "observables", "plotting"},
+    {
+        *("_blame", "_linalg", "_packing", "_parameters", "_spec", "_spectral", "_yaml"),
+        *("progress", "trajectory"),
+    },
+    {"problem", "save_times", "solvers", "analysis"},
+    {"fields", "observables", "plotting", "storage"},
     {"recording"},
     {"spectra", "invariants"},
     {"descent", "flow", "tasks"},

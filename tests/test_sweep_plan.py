@@ -5,7 +5,7 @@ import json
 import jsonschema
 import numpy as np
 import pytest
-from command import gradflow, listing
+from command import CONFIGS, gradflow, listing
 
 from gradflow import sweep
 from gradflow.config import Config, ConfigError
@@ -280,6 +280,14 @@ def test_a_faulty_sweep_ends_a_command_before_anything_is_written(command, tmp_p
     assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
     assert done.err.startswith("grid.yaml:2:36: flow.rtol: got 4; allowed: ")
     assert listing(tmp_path) == before
+
+
+def test_the_shipped_sweep_is_one():
+    plan = sweep.plan(CONFIGS / "sweep.yaml")
+    assert [dim.name for dim in plan.dimensions] == ["width", "seed"]
+    assert {(p.config.problem.width, p.config.problem.neurons) for p in plan.points} == {
+        (m, m) for m in (8, 16, 32, 64)
+    }
 
 
 def test_solve_names_the_command_that_runs_a_sweep(tmp_path, monkeypatch):

@@ -34,7 +34,12 @@ _PATIENCE, _PAUSE = 30, 0.1  # seconds for a scheduler to be there, and between 
 
 
 class ClusterError(Exception):
-    """There is nobody to run the points; one line with the way out."""
+    """There is nobody to run the points; one line with the way out.
+
+    >>> import gradflow as gf
+    >>> issubclass(gf.sweep.ClusterError, OSError)  # it is told by itself
+    False
+    """
 
 
 @dataclass(frozen=True)
@@ -46,10 +51,10 @@ class Workers:
         scheduler: the address of a scheduler that runs already, e.g. ``tcp://10.0.0.1:8786``.
         scheduler_file: a file in which a scheduler has left its address.
 
-    >>> from gradflow import sweep
-    >>> sweep.Workers(count=4).count
+    >>> import gradflow as gf
+    >>> gf.sweep.Workers(count=4).count
     4
-    >>> sweep.Workers(count=4, scheduler="tcp://10.0.0.1:8786")
+    >>> gf.sweep.Workers(count=4, scheduler="tcp://10.0.0.1:8786")
     Traceback (most recent call last):
     ValueError: the workers of a scheduler are those that it has; allowed: no count
     """

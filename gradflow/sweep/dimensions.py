@@ -16,11 +16,10 @@ from .._faults import Translator, nearest
 from .._spec import Spec
 from .._sweeps import Path, sweeps
 from .._yaml import Fault, Node, quote, shorten, show_path
+from ..manifest import FREE
 
 # What the record of a sweep calls its own; a swept key of that name is called by its whole path.
 RESERVED = {"time", "learning_rate", "loss", "result", "error"}
-# Of these the numbers of a run do not depend.
-OUTWARD = ("output", "figures", "report")
 _DIGITS = 12  # to which the values of a range are rounded: 0.001 and not 0.0010000000000000002
 
 # In strict mode a list would be refused, and a tuple is what a YAML file cannot say.
@@ -39,10 +38,10 @@ class Range(Spec):
         linear: first, last and how many, evenly spaced.
         range: whole numbers, from the first on and below the second.
 
-    >>> from gradflow import sweep
-    >>> sweep.Range(log=(1e-3, 1e-1, 3)).values
+    >>> import gradflow as gf
+    >>> gf.sweep.Range(log=(1e-3, 1e-1, 3)).values
     [0.001, 0.01, 0.1]
-    >>> sweep.Range(range=(0, 4)).values
+    >>> gf.sweep.Range(range=(0, 4)).values
     [0, 1, 2, 3]
     """
 
@@ -93,6 +92,14 @@ class Axis(NamedTuple):
         name: what the results call it.
         path: of the key.
         values: in its place, each where it stands in the file.
+
+    >>> import gradflow as gf
+    >>> from pathlib import Path
+    >>> lines = "problem: {kind: digits}", "flow: {t1: 1, rtol: {sweep: [1e-3, 1e-4]}}"
+    >>> characters = Path("digits.yaml").write_text("\\n".join(lines))
+    >>> (dim,) = gf.sweep.plan("digits.yaml").dimensions
+    >>> dim.axes[0].path, dim.axes[0].labels
+    (('flow', 'rtol'), array([0.001 , 0.0001]))
     """
 
     name: str
@@ -119,6 +126,14 @@ class Dimension(NamedTuple):
     Attributes:
         name: of the axis of the results.
         axes: the keys.
+
+    >>> import gradflow as gf
+    >>> from pathlib import Path
+    >>> lines = "problem: {kind: digits}", "flow: {t1: 1, rtol: {sweep: [1e-3, 1e-4]}}"
+    >>> characters = Path("digits.yaml").write_text("\\n".join(lines))
+    >>> (dim,) = gf.sweep.plan("digits.yaml").dimensions
+    >>> dim.name, len(dim)
+    ('rtol', 2)
     """
 
     name: str
@@ -187,7 +202,7 @@ def _names(paths: Sequence[Path]) -> dict[Path, str]:
 
 
 def _misplaced(path: Path, node: Node) -> list[Fault]:
-    if path[0] not in OUTWARD:
+    if path[0] not in FREE:
         return []
     message = "the numbers of a run do not depend on it; allowed: one value"
     return [Fault(*node.where, show_path(path), message)]

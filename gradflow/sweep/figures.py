@@ -40,13 +40,13 @@ _LIGHT, _DARK = 0.0, 1.0  # ends of the colours for ordered families
 def of_sweep(record: Trajectory) -> list[Shown]:
     """The figures that the record of a sweep has the numbers for.
 
-    >>> from gradflow import sweep
+    >>> import gradflow as gf
     >>> from gradflow.trajectory import Trajectory, Variable
     >>> import numpy as np
     >>> loss = Variable(np.outer([3, 2, 1], [1, 2, 4, 8]), ("rtol", "width"), "loss")
     >>> coords = {"rtol": np.array([1e-3, 1e-4, 1e-5]), "width": np.array([8, 16, 32, 64])}
     >>> record = Trajectory({"final_loss": loss}, coords, 0.0, {}, "end_time")
-    >>> [shown.figure.name for shown in sweep.of_sweep(record)]
+    >>> [shown.figure.name for shown in gf.sweep.of_sweep(record)]
     ['final_loss-against-width', 'final_loss-over-width-and-rtol']
     """
     figures = [figure for name in _drawn(record) for figure in _of_number(record, name)]
@@ -81,10 +81,11 @@ class _Cut:
     def values(self, *dims: str) -> np.ndarray:
         """Over `dims`, and over seeds where there are some."""
         variable = self.record.variables[self.name]
+        values = np.asarray(variable.values, float)
         index = tuple(self.at.get(dim, slice(None)) for dim in variable.dims)
         left = [dim for dim in variable.dims if dim not in self.at]
         order = [*dims, *(dim for dim in left if dim == SEED)]
-        return np.transpose(variable.values[index], [left.index(dim) for dim in order])
+        return np.transpose(values[index], [left.index(dim) for dim in order])
 
 
 def _of_number(record: Trajectory, name: str) -> Iterator[Figure | HeatMap]:

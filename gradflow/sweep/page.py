@@ -31,16 +31,15 @@ def replot(directory: Path) -> list[Path]:
     Raises:
         StorageError, ConfigError, OSError: as `experiment.replot`.
 
-    >>> from gradflow import sweep
+    >>> import gradflow as gf
     >>> from pathlib import Path
-    >>> sweep.replot(Path("nowhere"))
+    >>> gf.sweep.replot(Path("nowhere"))
     Traceback (most recent call last):
-    gradflow.storage.StorageError: nowhere is not a gradflow run: it has no manifest.json of one
+    gradflow.storage.files.StorageError: nowhere is not a gradflow run: ...
     """
-    run = storage.load(directory)
-    if "sweep" not in run.manifest:
+    if "sweep" not in storage.read_manifest(directory):
         return experiment.replot(directory)
-    return keep(render(of_sweep(_record(run))), directory)
+    return keep(render(of_sweep(_record(storage.load(directory)))), directory)
 
 
 def write_report(directory: Path) -> Path:
@@ -52,15 +51,16 @@ def write_report(directory: Path) -> Path:
     Raises:
         StorageError, OSError: as `gradflow.report.write`.
 
-    >>> from gradflow import storage, sweep
+    >>> import gradflow as gf
+    >>> from gradflow import storage
     >>> from pathlib import Path
     >>> storage.create(Path("killed"), {"versions": {"gradflow": "0.1"}}, overwrite=False)
-    >>> sweep.write_report(Path("killed")).name
+    >>> gf.sweep.write_report(Path("killed")).name
     'report.html'
     """
-    run = storage.load(directory)
-    if "sweep" not in run.manifest:
+    if "sweep" not in storage.read_manifest(directory):
         return report.write(directory)
+    run = storage.load(directory)
     path = run.directory / storage.REPORT
     storage.write(path, _compose(run, _record(run)).encode())
     return path

@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 from .. import _sweeps
 from .._yaml import Fault, Node, read, write
 from ..config import Config, ConfigError, Reader
+from ..manifest import FREE
 from ..tasks import Python
-from .dimensions import OUTWARD, Dimension, dimensions
+from .dimensions import Dimension, dimensions
 
 _MOST = 100_000  # points
 
@@ -28,6 +29,14 @@ class Point(NamedTuple):
         index: its place along every dimension.
         config: what is run.
         key: of all that its numbers depend on; the name of its directory.
+
+    >>> import gradflow as gf
+    >>> from pathlib import Path
+    >>> lines = "problem: {kind: digits}", "flow: {t1: 1}", "seed: {sweep: [5, 7]}"
+    >>> characters = Path("seeds.yaml").write_text("\\n".join(lines))
+    >>> point = gf.sweep.plan("seeds.yaml").points[1]
+    >>> point.index, point.config.seed, len(point.key)
+    ((1,), 7, 16)
     """
 
     index: tuple[int, ...]
@@ -44,11 +53,11 @@ class Plan:
         points: the runs, the last dimension fastest.
         given: the configuration as it was written, with its sweeps and the overrides.
 
-    >>> from gradflow import sweep
+    >>> import gradflow as gf
     >>> from pathlib import Path
     >>> lines = "problem: {kind: cooccurrence}", "flow: {t1: 1, rtol: {sweep: [1e-3, 1e-4]}}"
     >>> characters = Path("both.yaml").write_text("\\n".join(lines))
-    >>> plan = sweep.plan("both.yaml", ["seed={sweep: {range: [0, 3]}}"])
+    >>> plan = gf.sweep.plan("both.yaml", ["seed={sweep: {range: [0, 3]}}"])
     >>> print(plan)
     6 points
     rtol: 2 values of flow.rtol: 0.001, 0.0001
@@ -92,10 +101,10 @@ class Plan:
 def is_sweep(path: str | PathLike[str], overrides: Sequence[str] = ()) -> bool:
     """Whether the YAML file has a sweep in it, be it right or wrong.
 
-    >>> from gradflow import sweep
+    >>> import gradflow as gf
     >>> from pathlib import Path
     >>> characters = Path("one.yaml").write_text("problem: {kind: digits}")
-    >>> sweep.is_sweep("one.yaml"), sweep.is_sweep("one.yaml", ["seed={sweep: [1, 2]}"])
+    >>> gf.sweep.is_sweep("one.yaml"), gf.sweep.is_sweep("one.yaml", ["seed={sweep: [1, 2]}"])
     (False, True)
     """
     root, _ = read(path, overrides)
@@ -109,13 +118,13 @@ def plan(path: str | PathLike[str], overrides: Sequence[str] = ()) -> Plan:
         ConfigError: with everything that is wrong, of any point; a fault in a swept value is told
             where that stands.
 
-    >>> from gradflow import sweep
+    >>> import gradflow as gf
     >>> from pathlib import Path
     >>> lines = "problem: {kind: cooccurrence, width: {sweep: [8, wide]}}", "flow: {t1: 1}"
     >>> characters = Path("wide.yaml").write_text("\\n".join(lines))
-    >>> sweep.plan("wide.yaml")
+    >>> gf.sweep.plan("wide.yaml")
     Traceback (most recent call last):
-    gradflow.config.ConfigError: wide.yaml:1:46: problem.width: got the text 'wide'; allowed: ...
+    gradflow.config.ConfigError: wide.yaml:1:50: problem.width: got the text 'wide'; allowed: ...
     """
     root, faults = read(path, overrides)
     if root is None:
@@ -175,15 +184,15 @@ def key_of(config: Config) -> str:
 
     A file of the user's counts by what is in it, wherever it lies.
 
-    >>> from gradflow import sweep
+    >>> import gradflow as gf
     >>> from gradflow.config import Config
     >>> config = Config(problem={"kind": "digits"}, flow={"t1": 1.0})
-    >>> sweep.key_of(config) == sweep.key_of(config.model_copy(update={"figures": False}))
+    >>> gf.sweep.key_of(config) == gf.sweep.key_of(config.model_copy(update={"figures": False}))
     True
-    >>> sweep.key_of(config) == sweep.key_of(config.model_copy(update={"seed": 1}))
+    >>> gf.sweep.key_of(config) == gf.sweep.key_of(config.model_copy(update={"seed": 1}))
     False
     """
-    content = config.model_dump(mode="json", exclude=set(OUTWARD))
+    content = config.model_dump(mode="json", exclude=set(FREE))
     if isinstance(config.problem, Python) and config.problem.source is not None:
         content["problem"]["target"] = config.problem.kept
         content["source"] = _digest(config.problem.source)

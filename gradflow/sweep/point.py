@@ -24,8 +24,8 @@ class Status(NamedTuple):
         done: whether all of it was computed.
         error: why it failed; empty where it did not.
 
-    >>> from gradflow import sweep
-    >>> sweep.Status(error="ValueError: no such model").done
+    >>> import gradflow as gf
+    >>> gf.sweep.Status(error="ValueError: no such model").done
     False
     """
 
@@ -41,9 +41,9 @@ def place(directory: Path, key: str) -> Path:
 def status(directory: Path) -> Status:
     """How far the point in `directory` is; one that was begun and not ended is not done.
 
-    >>> from gradflow import sweep
+    >>> import gradflow as gf
     >>> from pathlib import Path
-    >>> sweep.status(Path("nowhere"))
+    >>> gf.sweep.status(Path("nowhere"))
     Status(done=False, error='')
     """
     with suppress(OSError, ValueError):
@@ -88,6 +88,9 @@ def run_point(
         directory: its own; a point that is whole there, or has failed, is left as it is.
         command: how the sweep was called, for the manifest.
         cancelled: as in `gradflow.solve`.
+
+    Raises:
+        InUseError: another process is at work on it.
     """
     import jax
 
@@ -104,16 +107,17 @@ def run_point(
     config = config.model_copy(update={"figures": False, "report": False})
     # Before any array of this point exists; what was compiled in another precision is kept apart.
     jax.config.update("jax_enable_x64", config.precision == "float64")
-    # A point that was begun is begun anew.
-    shutil.rmtree(directory, ignore_errors=True)
+    if not (directory / storage.MANIFEST).exists():
+        shutil.rmtree(directory, ignore_errors=True)  # it was killed before it had begun
     try:
-        # What a user's own code prints, and warnings, would run through the progress of the whole.
-        with (
-            open(os.devnull, "w") as nowhere,
-            redirect_stdout(nowhere),
-            warnings.catch_warnings(action="ignore", category=StabilityWarning),
-        ):
-            experiment.run(config, directory, command=command, cancelled=cancelled)
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), warnings.catch_warnings():
+            # Like what a user's own code prints, they would run through the progress of the whole.
+            for kind in (StabilityWarning, storage.CheckpointWarning):
+                warnings.simplefilter("ignore", kind)
+            # A point that was begun is continued from what it has kept.
+            experiment.run(config, directory, resume=True, command=command, cancelled=cancelled)
+    except storage.InUseError:
+        raise
     except (UsersError, UnfitError) as error:
         return fail(directory, str(error))
     except Exception as error:  # of this point alone: the others go on

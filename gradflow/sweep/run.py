@@ -7,20 +7,19 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import storage
-from ..manifest import origin
+from ..manifest import end, origin
 from ..report import keep, render
 from ..trajectory import Trajectory
 from .cluster import Workers
 from .engine import compute
 from .figures import of_sweep
 from .plan import Plan
-from .point import Status, place, read_json, status
+from .point import Status, place, status
 from .record import collect
 from .worker import COMPILED
 
@@ -38,8 +37,8 @@ class Standing:
         left: points that are missing.
         seconds_left: for these, by the pace of those that were run; infinite before the first.
 
-    >>> from gradflow import sweep
-    >>> standing = sweep.Standing(done=120, failed=3, left=77, seconds_left=150.0)
+    >>> import gradflow as gf
+    >>> standing = gf.sweep.Standing(done=120, failed=3, left=77, seconds_left=150.0)
     >>> print(standing, standing.fraction)
     120 of 200 points done, 3 failed, about 2 min left 0.615
     """
@@ -48,6 +47,13 @@ class Standing:
     failed: int
     left: int
     seconds_left: float = math.inf
+
+    @classmethod
+    def of(cls, known: Mapping[str, Status]) -> Standing:
+        """That of points of which it is known how far they are."""
+        done = sum(one.done for one in known.values())
+        failed = sum(bool(one.error) for one in known.values())
+        return cls(done, failed, len(known) - done - failed)
 
     @property
     def fraction(self) -> float:
@@ -68,10 +74,19 @@ class Sweep:
     """What has come of a sweep.
 
     Attributes:
-        record: the numbers of all points over the dimensions of the sweep; `collect`.
+        record: the numbers of all points over the dimensions of the sweep.
         standing: how many points are there.
         failures: why points failed, a line for each reason, the most frequent first.
         cancelled: whether it was ended from outside before all points were run.
+
+    >>> import gradflow as gf
+    >>> from pathlib import Path
+    >>> lines = "problem: {kind: digits}", "flow: {t1: 1}", "seed: {sweep: [5, 7]}"
+    >>> characters = Path("seeds.yaml").write_text("\\n".join(lines))
+    >>> plan = gf.sweep.plan("seeds.yaml")
+    >>> begun = gf.sweep.run(plan, Path("runs/seeds"), cancelled=lambda: True)  # at once
+    >>> begun.failures, dict(begun.to_xarray().sizes)
+    ((), {'seed': 2})
     """
 
     record: Trajectory
@@ -114,32 +129,40 @@ def run(
         The record, also where points are missing.
 
     Raises:
-        StorageError: the directory cannot be used; nothing was written.
+        StorageError: the directory cannot be used, or another process uses it; nothing was written.
         ClusterError: there is no worker.
         OSError: a file cannot be written.
 
-    >>> from gradflow import sweep
+    >>> import gradflow as gf
     >>> from pathlib import Path
     >>> lines = "problem: {kind: digits}", "flow: {t1: 1}", "seed: {sweep: [1, 2, 3]}"
     >>> characters = Path("three.yaml").write_text("\\n".join(lines))
-    >>> plan = sweep.plan("three.yaml")
-    >>> begun = sweep.run(plan, Path("runs/three"), cancelled=lambda: True)  # at once
+    >>> plan = gf.sweep.plan("three.yaml")
+    >>> begun = gf.sweep.run(plan, Path("runs/three"), cancelled=lambda: True)  # at once
     >>> begun.standing.done, begun.standing.left, begun.cancelled
     (0, 3, True)
     >>> begun.to_xarray()["result"].values
     array(['missing', 'missing', 'missing'], dtype=object)
     """
-    manifest = _settle(plan, directory, command)
-    known = {point.key: status(place(directory, point.key)) for point in plan.points}
-    for key in [key for key, one in known.items() if one.error and retry]:
-        shutil.rmtree(place(directory, key))
-        known[key] = Status()
-    missing = [point for point in plan.points if known[point.key] == Status()]
-    tell = _Pace(known, progress)
-    for point, ended in compute(missing, directory, workers or Workers(), command, cancelled):
-        known[point.key] = ended
-        tell()
-    standing = tell.standing()
+    with storage.lock(directory, overwrite=_is_ours(directory)):
+        manifest = _settle(plan, directory, command)
+        known = {point.key: status(place(directory, point.key)) for point in plan.points}
+        for key in [key for key, one in known.items() if one.error and retry]:
+            shutil.rmtree(place(directory, key))
+            known[key] = Status()
+        missing = [point for point in plan.points if known[point.key] == Status()]
+        pace = _Pace(known, progress)
+        for point, ended in compute(missing, directory, workers or Workers(), command, cancelled):
+            known[point.key] = ended
+            pace.tell()
+        return _keep(plan, directory, manifest, known)
+
+
+def _keep(
+    plan: Plan, directory: Path, manifest: dict[str, Any], known: Mapping[str, Status]
+) -> Sweep:
+    """Write what has come of all points."""
+    standing = Standing.of(known)
     record = collect(plan, directory, known)
     storage.write_trajectory(directory / storage.SWEEP, record)
     failures = _failures(known)
@@ -152,24 +175,27 @@ def run(
         "left_out": record.attrs["left_out"],
     }
     storage.write_json(directory / storage.SUMMARY, {"sweep": summary})
-    if not standing.left:
-        shutil.rmtree(directory / COMPILED, ignore_errors=True)
-        manifest["ended"] = datetime.now(UTC).isoformat(timespec="seconds")
     if standing.done:
         keep(render(of_sweep(record)), directory)
-    storage.write_json(directory / storage.MANIFEST, manifest)
+    if not standing.left:
+        shutil.rmtree(directory / COMPILED, ignore_errors=True)
+        end(manifest, directory)
     return Sweep(record, standing, failures, bool(standing.left))
+
+
+def _is_ours(directory: Path) -> bool:
+    """Whether a sweep lies there."""
+    try:
+        return "sweep" in storage.read_manifest(directory)
+    except storage.StorageError:
+        return False
 
 
 def _settle(plan: Plan, directory: Path, command: str) -> dict[str, Any]:
     """Make the directory of a sweep, or go on in it; returns its manifest."""
     manifest = origin(command) | {"sweep": len(plan.points)}
-    try:
-        before = read_json(directory / storage.MANIFEST)
-    except (OSError, ValueError):
-        before = {}
-    if "sweep" in before:
-        manifest["began"] = before["began"]
+    if _is_ours(directory):
+        manifest["began"] = storage.read_manifest(directory)["began"]
         storage.write_json(directory / storage.MANIFEST, manifest)
     else:
         storage.create(directory, manifest, overwrite=False)
@@ -186,27 +212,19 @@ class _Pace:
         self, known: Mapping[str, Status], progress: Callable[[Standing], None] | None
     ) -> None:
         self._known, self._progress = known, progress
-        self._before = self.standing().left
-        self._first: float | None = None
+        self._first: tuple[float, int] | None = None
         if progress is not None:
-            progress(self.standing())
+            progress(Standing.of(known))
 
-    def standing(self) -> Standing:
-        """How far it is now."""
-        done = sum(one.done for one in self._known.values())
-        failed = sum(bool(one.error) for one in self._known.values())
-        return Standing(done, failed, len(self._known) - done - failed)
-
-    def __call__(self) -> None:
+    def tell(self) -> None:
         """A point has ended."""
-        # From the first on, which has compiled what the others find.
-        now = time.monotonic()
-        standing = self.standing()
+        standing, now = Standing.of(self._known), time.monotonic()
         if self._first is None:
-            self._first, self._before = now, standing.left
-        elif self._before > standing.left:
-            pace = (now - self._first) / (self._before - standing.left)
-            standing = Standing(standing.done, standing.failed, standing.left, pace * standing.left)
+            # Only from here on: this point has compiled what the others find.
+            self._first = now, standing.left
+        elif (ended := self._first[1] - standing.left) > 0:
+            seconds = (now - self._first[0]) / ended * standing.left
+            standing = replace(standing, seconds_left=seconds)
         if self._progress is not None:
             self._progress(standing)
 

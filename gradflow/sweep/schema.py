@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from .. import config
-from .dimensions import OUTWARD, Sweep
+from ..manifest import FREE
+from .dimensions import Sweep
 
 _REF = "#/$defs/{model}"
 # What an editor shows of a key, whatever stands in it.
@@ -15,19 +16,19 @@ _PROSE = ("title", "description", "default")
 def schema() -> dict[str, Any]:
     """The JSON schema of a configuration file, for editors.
 
-    In the place of every value but those on which no numbers depend, and those that say of which
-    kind something is, a sweep is allowed.
+    In the place of a value a sweep is allowed, but of those on which no numbers depend, and of
+    mappings as a whole: an editor would mark all of these, and not the key that is wrong.
 
-    >>> from gradflow import sweep
-    >>> sweep.schema()["properties"]["seed"]["anyOf"][-1]
+    >>> import gradflow as gf
+    >>> gf.sweep.schema()["properties"]["seed"]["anyOf"][-1]
     {'$ref': '#/$defs/Sweep'}
     """
     whole = config.schema()
     own = Sweep.model_json_schema(ref_template=_REF)
-    outward = {name: whole["properties"][name] for name in OUTWARD}
+    outward = {name: whole["properties"][name] for name in FREE}
     for part in (whole, *whole["$defs"].values()):
         for name, value in part.get("properties", {}).items():
-            if name != "kind":
+            if name != "kind" and not {"$ref", "oneOf"} & set(value):
                 part["properties"][name] = _or_a_sweep(value)
     whole["properties"] |= outward
     inner = own.pop("$defs")

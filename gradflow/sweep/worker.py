@@ -7,16 +7,19 @@ import os
 import platform
 import signal
 import threading
+import time
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ..storage import InUseError
 from .point import Status, run_point
 
 COMPILED = ".compiled"
 # What a program must take to compile to be worth keeping, in seconds.
 _WORTH = 0.1
+_PAUSE = 1.0  # seconds before a point is tried again that another process is at work on
 # Of the memory maps that a process may have, the share after which compiled programs are let go.
 _FULL = 0.5
 _ONE_AT_A_TIME = threading.Lock()  # the precision is the process's
@@ -56,7 +59,7 @@ def work(content: dict[str, Any], directory: str, command: str) -> Status:
     It is given up when the scheduler does not want it any more, e.g. because the sweep was ended.
     """
     from dask import config
-    from distributed import get_worker
+    from distributed import Reschedule, get_worker
 
     here = get_worker()
     key = here.get_current_task()
@@ -72,6 +75,10 @@ def work(content: dict[str, Any], directory: str, command: str) -> Status:
         compiled = Compiled(place.parent.parent / COMPILED)
         try:
             return run_point(content, place, command, unwanted)
+        except InUseError:
+            # By whom a sweep that was ended has left at it: it will see that before long.
+            time.sleep(_PAUSE)
+            raise Reschedule from None
         finally:
             compiled.publish()
             _let_go()
