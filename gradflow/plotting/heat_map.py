@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +10,12 @@ import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure as Canvas
 
 _WIDTH, _ROW, _LEAST, _MOST = 3.4, 0.24, 1.2, 3.0  # inches: the page, a row, and all rows
 _DPI = 200
-_TICKS = 8  # along either axis
+_TICKS = {"x": 6, "y": 8}  # along the axes
 _WRITTEN = 7, 12  # up to so many columns and rows the numbers stand in their cells
 _WIDE = 20.0  # values so many times apart ask for a logarithmic scale
 
@@ -55,8 +56,13 @@ class HeatMap:
             raise ValueError(f"values of shape {self.values.shape} for a grid of shape {shape}")
 
 
-def draw_heat_map(figure: HeatMap, style: dict[Any, Any]) -> Canvas | None:
-    """The heat map in a matplotlib `style`; ``None`` without any finite number."""
+def draw_heat_map(
+    figure: HeatMap, style: dict[Any, Any], set_ticks: Callable[[Axis, str, str], None]
+) -> Canvas | None:
+    """The heat map in a matplotlib `style`; ``None`` without any finite number.
+
+    `set_ticks` names an axis by its scale, linear or log, and its label.
+    """
     finite = figure.values[np.isfinite(figure.values)]
     if not finite.size:
         return None
@@ -79,10 +85,9 @@ def draw_heat_map(figure: HeatMap, style: dict[Any, Any]) -> Canvas | None:
             np.ma.masked_invalid(figure.values), cmap="viridis", norm=norm, rasterized=True
         )
         _name(ax, figure)
-        bar = canvas.colorbar(cells, ax=ax, label=figure.label, pad=0.02)
+        bar = canvas.colorbar(cells, ax=ax, pad=0.02)
         bar.outline.set_linewidth(0.6)  # pyright: ignore[reportCallIssue]
-        if not log:
-            bar.formatter.set_powerlimits((-3, 4))  # pyright: ignore[reportAttributeAccessIssue]
+        set_ticks(bar.ax.yaxis, "log" if log else "linear", figure.label)
         if len(figure.columns) <= _WRITTEN[0] and len(figure.rows) <= _WRITTEN[1]:
             for (row, column), value in np.ndenumerate(figure.values):
                 if np.isfinite(value):
@@ -100,11 +105,11 @@ def _name(ax: Axes, figure: HeatMap) -> None:
         (ax.xaxis, figure.columns, figure.xlabel),
         (ax.yaxis, figure.rows, figure.ylabel),
     ):
-        every = -(-len(labels) // _TICKS)
+        every = -(-len(labels) // _TICKS[axis.axis_name])
         shown = range(0, len(labels), every)
         axis.set_ticks(
             [i + 0.5 for i in shown],
-            labels=[x if isinstance(x, str) else f"{x:.4g}" for x in (labels[i] for i in shown)],
+            labels=[x if isinstance(x, str) else f"{x:.3g}" for x in (labels[i] for i in shown)],
         )
         axis.set_tick_params(length=0)
         axis.set_label_text(name)
