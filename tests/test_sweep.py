@@ -3,14 +3,17 @@
 from collections import Counter
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from command import gradflow
+from jax.experimental.compilation_cache import compilation_cache
 
 import gradflow as gf
 from gradflow import storage, sweep
 from gradflow.config import load
-from gradflow.sweep import cluster
+from gradflow.sweep import cluster, worker
 from gradflow.sweep.worker import COMPILED
 
 # Every build leaves a line, so that what was run can be counted; L = |w|^2 / 2 falls as exp(-2t).
@@ -190,3 +193,60 @@ def test_plot_and_report_know_a_sweep(finished, folder):
     assert "A sweep over action" in page
     assert "gradflow sweep config.yaml" in page
     assert gradflow("plot", folder / "sweep").code == 0
+
+
+# Workers.
+
+CACHE = (
+    "jax_compilation_cache_dir",
+    "jax_persistent_cache_min_compile_time_secs",
+    "jax_persistent_cache_enable_xla_caches",
+)
+
+
+def test_what_one_process_has_compiled_the_others_find(tmp_path, monkeypatch):
+    """Two processes are this one under two numbers: were the second to compile, it left a file."""
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    monkeypatch.setattr(worker, "_WORTH", 0.0)
+    before = {name: getattr(jax.config, name) for name in CACHE}
+
+    def cubed(x):
+        return x**3
+
+    try:
+        for number in (1, 2):
+            monkeypatch.setattr(worker.os, "getpid", lambda number=number: number)
+            jax.clear_caches()
+            compiled = worker.Compiled(tmp_path)
+            assert jax.jit(cubed)(jnp.ones(3))[0] == 1
+            compiled.publish()
+        for folder in tmp_path.glob("*"), tmp_path.glob("*/*-[12]"):
+            for one in folder:
+                assert len(list(one.glob("jit_cubed-*-cache"))) == 1
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+    assert len(list(tmp_path.glob("*/*-[12]"))) == 2
+
+
+def test_a_worker_keeps_to_its_share_of_the_machine(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_foo=1")
+    found = worker.environment(1, "2")
+    assert found["NPROC"] == found["OMP_NUM_THREADS"] == "1"
+    assert found["XLA_FLAGS"] == "--xla_foo=1 --xla_cpu_multi_thread_eigen=false"
+    assert found["CUDA_VISIBLE_DEVICES"] == "2"
+    assert "XLA_FLAGS" not in worker.environment(4)
+
+
+@pytest.mark.parametrize(
+    ("platforms", "visible", "gpus"),
+    [("", "0,3", ["0", "3"]), ("cuda,cpu", "1", ["1"]), ("", "", []), ("cpu", "0,1", [])],
+)
+def test_there_is_a_process_for_every_gpu_that_jax_would_find(
+    platforms, visible, gpus, monkeypatch
+):
+    monkeypatch.setattr(cluster, "find_spec", lambda name: name == "jax_cuda12_plugin")
+    monkeypatch.setenv("JAX_PLATFORMS", platforms)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert cluster._gpus() == gpus

@@ -122,10 +122,11 @@ class Workers:
 @contextmanager
 def _local(count: int | None) -> Iterator[Client]:
     """Processes of our own, each replaced if it dies."""
+    from dask.system import cpu_count
     from distributed import Client, Nanny, Scheduler, SpecCluster
 
     gpus = _gpus()
-    processors = _processors()
+    processors = cpu_count()
     count = count or len(gpus) or processors
     threads = max(1, processors // count)
     before = dict(os.environ)
@@ -161,12 +162,6 @@ def _local(count: int | None) -> Iterator[Client]:
             # Dask sets what its workers inherit.
             for name in os.environ.keys() - before.keys():
                 del os.environ[name]
-
-
-def _processors() -> int:
-    """How many this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)  # only on Linux
-    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
 
 
 def _gpus() -> list[str]:

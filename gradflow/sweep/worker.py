@@ -118,6 +118,8 @@ class Compiled:
         if getattr(jax.config, "jax_compilation_cache_dir", None) != str(self._own):
             jax.config.update("jax_compilation_cache_dir", str(self._own))
             jax.config.update("jax_persistent_cache_min_compile_time_secs", _WORTH)
+            # XLA's own would make a program another one in another folder.
+            jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
             compilation_cache.reset_cache()
         _link(self._shared, self._own)
 
@@ -137,6 +139,7 @@ def _link(source: Path, target: Path) -> None:
                     os.link(entry.path, target / entry.name)
 
 
+@cache
 def _machine() -> str:
     """The kind of processor: what was compiled for one may not run on another."""
     told = platform.machine() + platform.processor()
