@@ -181,8 +181,10 @@ def _course(record: Trajectory) -> list[Figure | HeatMap]:
 
 
 def _caption(cut: _Cut, dims: list[str], where: str) -> str:
+    """In words without formulas: it is read outside of figures."""
     label = cut.record.variables[cut.name].label
-    told = f"{label[:1].upper()}{label[1:]} over {' and '.join(map(_called, dims))}"
+    label = cut.name if "$" in label else f"{label[:1].upper()}{label[1:]}"
+    told = f"{label} over {' and '.join(dim.replace('_', ' ') for dim in dims)}"
     told += f" at {where}" if where else ""
     seeds = SEED in cut.record.variables[cut.name].dims
     return f"{told}: the median over seeds." if seeds else f"{told}."
