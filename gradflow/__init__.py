@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from . import scaling as scaling
     from . import solvers as solvers
     from . import spectra as spectra
+    from . import sweep as sweep
     from . import tasks as tasks
     from .comparison import Comparison as Comparison
     from .comparison import compare as compare
@@ -51,7 +52,7 @@ __version__ = "0.1.0"
 # fmt: off
 _ROOMS = (
     "analysis", "fields", "invariants", "plotting", "report", "scaling", "solvers", "spectra",
-    "tasks",
+    "sweep", "tasks",
 )
 # fmt: on
 _HOMES = {

@@ -93,7 +93,7 @@ class Translator:
         keys: Schema = schema.get("properties", {})
         match detail["type"], rest:
             case "extra_forbidden", ():
-                around = self._find(root, detail["loc"][:-1]).schema
+                around = self._find(root, detail["loc"][:-1], within=True).schema
                 near = nearest(path[-1], around["properties"])
                 allowed = ", ".join(around["properties"])
                 return node.key, path, f"unknown key {quote(path[-1])}; {near}allowed: {allowed}"
@@ -114,8 +114,12 @@ class Translator:
                 return node.where, (*path, key), message
         return None
 
-    def _find(self, root: Node, location: Sequence[str | int]) -> _Place:
-        """Follow the location of an error through the document and the schema at once."""
+    def _find(self, root: Node, location: Sequence[str | int], within: bool = False) -> _Place:
+        """Follow the location of an error through the document and the schema at once.
+
+        A label at the end of it is perhaps of an alternative that was not meant, unless the error
+        lies `within` that.
+        """
         node, path, rest = root, (), tuple(location)
         whole = schema = self._resolve(self._schema)
         while True:
@@ -128,7 +132,7 @@ class Translator:
                 schema = {"$ref": schema["discriminator"]["mapping"][str(rest[0])]}
             elif options:
                 fitting = [option for option in options if self._fits(option, node)]
-                if len(rest) < 2 or len(fitting) != 1:
+                if len(rest) < (1 if within else 2) or len(fitting) != 1:
                     break
                 schema = fitting[0]
             elif inner:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from ._faults import MisfitError, Translator, nearest
 from ._spec import Spec
-from ._yaml import Fault, quote, read, write
+from ._sweeps import sweeps
+from ._yaml import Fault, Node, quote, read, show_path, write
 from .comparison import Descents
 from .critical_points import Polish
 from .fields import GRADIENT
@@ -186,19 +188,37 @@ def parse(model: type[Model], path: str | PathLike[str], overrides: Sequence[str
     root, faults = read(path, overrides)
     if root is None:
         raise ConfigError(faults)
-    try:
-        # As JSON, a list may fill a tuple; in Python's own types pydantic's strict mode objects.
-        content, folder = json.dumps(root.plain()), Path(path).absolute().parent
-        instance = model.model_validate_json(content, context={FOLDER: folder})
-    except ValidationError as error:
-        found = Translator(model.model_json_schema()).faults(root, error)
-        # A value the reader has refused stands in the tree as null: its fault is told already.
-        told = {(fault.file, fault.line, fault.column) for fault in faults}
-        faults += [fault for fault in found if (fault.file, fault.line, fault.column) not in told]
-        raise ConfigError(faults) from None
-    if faults:
+    instance, found = Reader(model, path).read(root)
+    # A value the reader has refused stands in the tree as null: its fault is told already.
+    told = {(fault.file, fault.line, fault.column) for fault in faults}
+    faults += [fault for fault in found if (fault.file, fault.line, fault.column) not in told]
+    if instance is None or faults:
         raise ConfigError(faults)
     return instance
+
+
+class Reader(Generic[Model]):
+    """Makes a `model` of the values in the YAML file `path`, one or many times over."""
+
+    def __init__(self, model: type[Model], path: str | PathLike[str]) -> None:
+        self._model = model
+        self._folder = Path(path).absolute().parent
+
+    @cached_property
+    def _translator(self) -> Translator:
+        return Translator(self._model.model_json_schema())
+
+    def read(self, root: Node) -> tuple[Model | None, list[Fault]]:
+        """The model, or what is wrong."""
+        message = "a sweep; allowed: one value here, or gradflow sweep, which runs them all"
+        if found := [Fault(*node.where, show_path(at), message) for at, node in sweeps(root)]:
+            return None, found
+        # As JSON, a list may fill a tuple; in Python's own types pydantic's strict mode objects.
+        content = json.dumps(root.plain())
+        try:
+            return self._model.model_validate_json(content, context={FOLDER: self._folder}), []
+        except ValidationError as error:
+            return None, self._translator.faults(root, error)
 
 
 def fault(path: str | PathLike[str], overrides: Sequence[str], key: str, message: str) -> Fault:

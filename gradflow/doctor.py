@@ -12,7 +12,7 @@ import jax
 
 _PACKAGES = (
     "gradflow", "jax", "jaxlib", "diffrax", "equinox", "optax", "optimistix", "numpy", "pydantic",
-    "matplotlib", "xarray", "netcdf4", "scikit-learn",
+    "matplotlib", "xarray", "netcdf4", "scikit-learn", "distributed",
 )  # fmt: skip
 
 

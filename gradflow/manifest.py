@@ -22,7 +22,7 @@ _PACKAGES = ("gradflow", "jax", "jaxlib", "diffrax", "equinox", "optax", "numpy"
 
 
 # Of a configuration what changes nothing of what is computed.
-_FREE = ("output", "figures", "report", "checkpoint")
+FREE = ("output", "figures", "report", "checkpoint")
 
 
 class EndedError(storage.StorageError):
@@ -95,7 +95,7 @@ def _changes(before: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:
     changes = {
         key: f"is {_said(is_, key)} and was {_said(was, key)} when the run was begun"
         for key in {**was, **is_}
-        if was.get(key) != is_.get(key) and key.split(".")[0] not in _FREE
+        if was.get(key) != is_.get(key) and key.split(".")[0] not in FREE
     }
     if before.get("source") != now.get("source"):
         changes["problem.target"] = "the file is not what it was when the run was begun"
@@ -142,6 +142,23 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+def origin(command: str) -> dict[str, Any]:
+    """What can be said without waking a device: the command, versions, commit and the time.
+
+    >>> from gradflow import manifest
+    >>> manifest.origin("gradflow sweep grid.yaml")["command"]
+    'gradflow sweep grid.yaml'
+    """
+    return {
+        "command": command,
+        "versions": {"python": platform.python_version()}
+        | {name: version(name) for name in _PACKAGES},
+        "machine": platform.platform(),
+        "commit": _commit(),
+        "began": _now(),
+    }
+
+
 def _manifest(config: Config, command: str) -> dict[str, Any]:
     device, own = jax.devices()[0], {}
     if isinstance(config.problem, Python) and (source := config.problem.source) is not None:
@@ -150,16 +167,11 @@ def _manifest(config: Config, command: str) -> dict[str, Any]:
             "source": hashlib.sha256(source.read_bytes()).hexdigest(),
         }
     return {
-        "command": command,
-        "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in _PACKAGES},
+        **origin(command),
         "device": {"platform": device.platform, "kind": device.device_kind},
-        "machine": platform.platform(),
         "precision": config.precision,
         "seed": config.seed,
         **({"seeds": config.seeds} if config.seeds > 1 else {}),
-        "commit": _commit(),
-        "began": _now(),
         **own,
         "config": kept(config).model_dump(mode="json"),
     }

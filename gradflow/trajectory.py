@@ -268,7 +268,10 @@ class Trajectory(Mapping[str, np.ndarray]):
         return pandas.DataFrame(columns, index=pandas.Index(self.coords[axis], name=axis))
 
     def to_xarray(self) -> xarray.Dataset:
-        """The variables as an `xarray.Dataset`, with their labels and units."""
+        """The variables as an `xarray.Dataset`, with their labels and units.
+
+        Those that ``attrs["coordinates"]`` names are further coordinates of their axes.
+        """
         import xarray
 
         return xarray.Dataset(
@@ -282,4 +285,4 @@ class Trajectory(Mapping[str, np.ndarray]):
                 else (name, values)
                 for name, values in self.coords.items()
             },
-        )
+        ).set_coords(self.attrs.get("coordinates", ()))

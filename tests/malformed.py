@@ -284,6 +284,12 @@ MALFORMED = [
         "set vocabulary to at least 163",
     ),
     # Overrides.
+    override(
+        "unknown key of an alternative",
+        "polish={max_step: 3}",
+        "9: polish.max_step: ",
+        "unknown key 'max_step'; did you mean 'max_steps'?",
+    ),
     override("no equals sign", "flow.t1", "1: ", "no '=' in 'flow.t1'; allowed: key.path=value"),
     override("empty override", "", "1: ", "no '=' in ''"),
     override("no key", "=1", "1: ", "an empty or unprintable key in '=1'"),

@@ -12,7 +12,7 @@ from command import CONFIGS
 from malformed import GOOD, MALFORMED
 from pydantic import Field, field_validator, model_validator
 
-from gradflow import config
+from gradflow import config, sweep
 from gradflow._spec import Spec
 from gradflow._yaml import read
 from gradflow.config import Config, ConfigError, Fault, dump, fault, parse
@@ -278,7 +278,7 @@ def test_dump_writes_lists_of_numbers_on_one_line() -> None:
 
 
 def test_the_schema_describes_every_key_and_what_may_be_left_out() -> None:
-    schema = json.loads(json.dumps(config.schema()))
+    schema = json.loads(json.dumps(sweep.schema()))
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert schema["title"] == "gradflow configuration"
     assert list(schema["properties"]) == list(Config.model_fields)
@@ -293,7 +293,7 @@ def test_the_schema_describes_every_key_and_what_may_be_left_out() -> None:
 
 
 def test_the_schema_holds_for_the_shipped_configurations_and_for_no_faulty_one() -> None:
-    validator = jsonschema.Draft202012Validator(config.schema())
+    validator = jsonschema.Draft202012Validator(sweep.schema())
 
     def marked(*overrides: str) -> list[str]:
         """Where an editor marks the quickstart, changed so."""

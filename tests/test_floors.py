@@ -16,11 +16,12 @@ FLOORS = (
     {"descent", "flow", "tasks"},
     {"comparison", "critical_points", "ensemble"},
     {"scaling"},
-    {"_faults"},
+    {"_faults", "_sweeps"},
     {"config"},
     {"manifest", "building"},
     {"report"},
     {"experiment", "doctor"},
+    {"sweep"},
     {"cli"},
     {"__main__"},
 )
@@ -29,6 +30,7 @@ FLOOR = {room: i for i, floor in enumerate(FLOORS) for room in floor}
 UPWARDS = {("trajectory", "plotting")}
 # Heavy imports that only one room may have.
 OWNERS = {"matplotlib": "plotting", "netCDF4": None, "rich": "progress", "click": "cli"}
+OWNERS |= {"dask": "sweep", "distributed": "sweep"}
 
 
 def imports():

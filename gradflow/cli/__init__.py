@@ -94,15 +94,42 @@ def resume(run: Path, quiet: bool) -> None:
 
 
 @main.command()
+@_CONFIG
+@_OVERRIDES
+@click.option("--output", type=click.Path(path_type=Path), help="Directory of the sweep.")
+@click.option("--workers", type=int, help="Processes; one for each GPU or processor by default.")
+@click.option("--scheduler", help="Address of a Dask scheduler that runs already.")
+@click.option("--scheduler-file", type=click.Path(path_type=Path), help="File with its address.")
+@click.option("--retry", is_flag=True, help="Run points again that have failed before.")
+@_QUIET
+def sweep(
+    config: Path,
+    overrides: tuple[str, ...],
+    output: Path | None,
+    retry: bool,
+    quiet: bool,
+    **who: Any,
+) -> None:
+    """Run all that CONFIG describes with {sweep: [...]} in the place of values.
+
+    Points that are there already are kept: the same command goes on with a sweep that was ended,
+    or has grown.
+    """
+    from .sweeping import sweep_and_tell
+
+    sweep_and_tell(config, overrides, output, retry=retry, quiet=quiet, **who)
+
+
+@main.command()
 @_RUN
 def plot(run: Path) -> None:
     """Draw the figures of the run in DIR again, from what was recorded."""
-    from .. import experiment
+    from .. import sweep
     from ..config import ConfigError
     from ..storage import StorageError
 
     try:
-        written = experiment.replot(run)
+        written = sweep.replot(run)
     except (StorageError, ConfigError) as error:
         fail(str(error))
     for path in written:
@@ -113,11 +140,11 @@ def plot(run: Path) -> None:
 @_RUN
 def report(run: Path) -> None:
     """Put the run in DIR on one page, DIR/report.html, which needs no network."""
-    from ..report import write
     from ..storage import StorageError
+    from ..sweep import write_report
 
     try:
-        written = write(run)
+        written = write_report(run)
     except StorageError as error:
         fail(str(error))
     click.echo(str(written))
@@ -129,11 +156,16 @@ def report(run: Path) -> None:
 def validate(config: Path, overrides: tuple[str, ...]) -> None:
     """Check CONFIG; print it with every default written out.
 
-    A problem of your own is built too, to see whether it can be.
+    A problem of your own is built too, to see whether it can be. Of a sweep it is printed what it
+    consists of.
     """
+    from .. import sweep
     from ..config import dump
     from ..tasks import Python
+    from .sweeping import plan
 
+    if sweep.is_sweep(config, overrides):
+        return click.echo(str(plan(config, overrides)))
     loaded = load(config, overrides)
     if isinstance(loaded.problem, Python):
         prepare(loaded)
@@ -149,7 +181,7 @@ def schema() -> None:
     """Print the JSON schema of a config, for editors."""
     import json
 
-    from ..config import schema
+    from ..sweep import schema
 
     click.echo(json.dumps(schema(), indent=2))
 

@@ -11,5 +11,6 @@ from .figures import Figure as Figure
 from .figures import Line as Line
 from .figures import Panel as Panel
 from .figures import Reference as Reference
+from .heat_map import HeatMap as HeatMap
 from .onto import plot as plot
 from .onto import style as style

@@ -17,6 +17,7 @@ from ..analysis import HIGH, LOW, Band
 from ..trajectory import Trajectory
 from .curves import Curve, curves, line_style
 from .figures import Figure, Panel, Reference
+from .heat_map import HeatMap, draw_heat_map
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -31,7 +32,9 @@ Kind = Literal["png", "pdf", "svg"]
 FILES: tuple[Kind, ...] = ("png", "pdf")
 
 
-def draw(figure: Figure, trajectory: Trajectory, marks: Marks | None = None) -> Canvas | None:
+def draw(
+    figure: Figure | HeatMap, trajectory: Trajectory, marks: Marks | None = None
+) -> Canvas | None:
     """The figure, drawn from one trajectory; ``None`` when that has nothing to show in it.
 
     `marks` are times by name, e.g. ``{"T_half": 1.2, "T1": 14.3}``, with ``None`` for one that
@@ -48,6 +51,8 @@ def draw(figure: Figure, trajectory: Trajectory, marks: Marks | None = None) -> 
     >>> [ax.get_xscale() for ax in canvas.axes]
     ['linear', 'log']
     """
+    if isinstance(figure, HeatMap):
+        return draw_heat_map(figure, STYLE, set_ticks)
     shown = [(panel, found) for panel in figure.panels if (found := curves(panel, trajectory))]
     if not shown:
         return None
@@ -58,7 +63,7 @@ def draw(figure: Figure, trajectory: Trajectory, marks: Marks | None = None) -> 
 
 
 def render(
-    figure: Figure,
+    figure: Figure | HeatMap,
     trajectory: Trajectory,
     marks: Marks | None = None,
     kinds: Sequence[Kind] = FILES,
@@ -153,7 +158,7 @@ def _draw(shown: list[tuple[Panel, list[Curve]]], marks: Marks) -> Canvas:
         axes.append(canvas.add_axes((0.2, 0, 0.3, 1), sharey=axes[0] if shared and axes else None))
         keys.append(plot_curves(axes[-1], panel, drawn))
     for ax, (panel, drawn) in zip(axes, shown, strict=True):
-        _set_ticks(ax.yaxis, panel.yscale, panel.ylabel or drawn[0].name)
+        set_ticks(ax.yaxis, panel.yscale, panel.ylabel or drawn[0].name)
         if shared and ax is axes[1]:
             ax.tick_params(axis="y", labelleft=False)
             ax.set_ylabel("")
@@ -175,7 +180,7 @@ def _draw(shown: list[tuple[Panel, list[Curve]]], marks: Marks) -> Canvas:
     for i, (ax, left) in enumerate(zip(axes, lefts, strict=True)):
         ax.set_position((left / width, _BOTTOM / height, each / width, _HEIGHT / height))
         panel = shown[i][0]
-        _set_ticks(ax.xaxis, panel.xscale, panel.xlabel or "time $t$")
+        set_ticks(ax.xaxis, panel.xscale, panel.xlabel or "time $t$")
         ax.xaxis.set_label_coords(0.5, -0.215 / _HEIGHT)
         if not panel.xlabel:
             _mark(ax, marks)
@@ -248,7 +253,7 @@ def _look(artist: Artist) -> tuple[str, str]:
     return str(artist.get_label()), str(colour)
 
 
-def _set_ticks(axis: Axis, scale: str, label: str) -> None:
+def set_ticks(axis: Axis, scale: str, label: str) -> None:
     """Chooses the ticks and names the axis, with the power of ten that its numbers share."""
     from matplotlib.ticker import AutoLocator, FixedLocator, LogLocator, ScalarFormatter
 

@@ -24,12 +24,12 @@ _LOG_SECONDS = 10.0  # between the plain lines off a terminal
 class Display:
     """A progress bar on a terminal or in a notebook, elsewhere a plain line now and then.
 
-    Lines and the terminal's bar go to stderr.
+    Lines and the terminal's bar go to stderr. Until there is more to say it says `first`.
     """
 
-    def __init__(self, quiet: bool = False) -> None:
-        self._quiet = quiet
-        self._bar = None if quiet or _in_notebook() else _bar()
+    def __init__(self, quiet: bool = False, first: str = "compiling") -> None:
+        self._quiet, self._first = quiet, first
+        self._bar = None if quiet or _in_notebook() else _bar(first)
         self._cell: Any = None
         self._last_line = time.monotonic()
 
@@ -37,7 +37,7 @@ class Display:
         if self._bar is not None:
             self._bar.start()
         elif _in_notebook() and not self._quiet:
-            self._cell = _cell(_html("compiling", None))
+            self._cell = _cell(_html(self._first, None))
         return self
 
     def __exit__(
@@ -51,14 +51,17 @@ class Display:
 
     def update(self, report: Report) -> None:
         """Show how far the run is."""
+        self.show(_line(report), report.fraction)
+
+    def show(self, line: str, fraction: float) -> None:
+        """Show a line, and the share of all that is done."""
         if self._bar is not None:
-            task = self._bar.task_ids[0]
-            self._bar.update(task, completed=report.fraction, description=_line(report))
+            self._bar.update(self._bar.task_ids[0], completed=fraction, description=line)
         elif self._cell is not None:
-            self._cell.update(_Html(_html(_line(report), report.fraction)))
+            self._cell.update(_Html(_html(line, fraction)))
         elif not self._quiet and time.monotonic() - self._last_line >= _LOG_SECONDS:
             self._last_line = time.monotonic()
-            print(_line(report), file=sys.stderr, flush=True)
+            print(line, file=sys.stderr, flush=True)
 
 
 def shown(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
@@ -76,7 +79,7 @@ def shown(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     return watched
 
 
-def _bar() -> Bar | None:
+def _bar(first: str) -> Bar | None:
     """The bar of a terminal; none on a dumb one, on which nothing can be drawn over."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
@@ -96,7 +99,7 @@ def _bar() -> Bar | None:
         transient=True,
         expand=True,
     )
-    bar.add_task("compiling", total=1.0)
+    bar.add_task(first, total=1.0)
     return bar
 
 

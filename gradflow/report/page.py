@@ -15,7 +15,7 @@ from .reproduction import reproduction
 from .shown import Drawn, of_run, render
 from .vector import inlined
 
-_STYLE = Path(__file__).with_name("style.css")
+STYLE = Path(__file__).with_name("style.css")
 
 
 def write(directory: str | Path, drawn: Iterable[Drawn] | None = None) -> Path:
@@ -74,7 +74,7 @@ def compose(
     figures = [inlined(figure) for figure in drawn]
     return page(
         f"{run.directory.resolve().name} – gradflow",
-        _STYLE.read_text(encoding="utf-8"),
+        STYLE.read_text(encoding="utf-8"),
         header(run, config),
         tag("p", fault, class_="bad") if fault else None,
         sections.headline(run),

@@ -21,6 +21,7 @@ _WHAT = {
     storage.EIGENVALUES: "what is known of its Hessian (NumPy)",
     storage.COMPARISON: "the descents held against the flow (netCDF-4)",
     storage.SCALING: "what was measured at every size (netCDF-4)",
+    storage.SWEEP: "what came of every point (netCDF-4)",
     storage.SOURCE: "the problem",
 }
 _PICTURES = "the figures, each as PNG and PDF"
@@ -54,7 +55,7 @@ def reproduction(run: storage.Run, config: Config | None) -> Element | None:
     ]
     if run.summary:
         sources.append(folded("summary.json", json.dumps(run.summary, indent=2)))
-    again = "gradflow solve config.yaml"
+    again = f"gradflow {'sweep' if 'sweep' in manifest else 'solve'} config.yaml"
     parts: list[Content] = [
         tag("p", "Run ", tag("code", again), " with the files below:"),
         *sources,

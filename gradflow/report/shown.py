@@ -31,7 +31,7 @@ class Shown(NamedTuple):
     ['loss']
     """
 
-    figure: plotting.Figure
+    figure: plotting.Figure | plotting.HeatMap
     record: Trajectory
     marks: Mapping[str, float | Band | None]
 
@@ -44,7 +44,7 @@ class Drawn(NamedTuple):
         files: their contents by kind, e.g. ``"png"``.
     """
 
-    figure: plotting.Figure
+    figure: plotting.Figure | plotting.HeatMap
     files: dict[plotting.Kind, bytes]
 
 

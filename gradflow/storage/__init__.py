@@ -8,6 +8,7 @@ from .checkpoints import Checkpoints as Checkpoints
 from .checkpoints import CheckpointWarning as CheckpointWarning
 from .checkpoints import OtherRunError as OtherRunError
 from .checkpoints import digest as digest
+from .files import InUseError as InUseError
 from .files import StorageError as StorageError
 from .files import write as write
 from .files import write_arrays as write_arrays
@@ -28,6 +29,7 @@ from .run import SCALING as SCALING
 from .run import SEED_OF as SEED_OF
 from .run import SOURCE as SOURCE
 from .run import SUMMARY as SUMMARY
+from .run import SWEEP as SWEEP
 from .run import Run as Run
 from .run import create as create
 from .run import load as load

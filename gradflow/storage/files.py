@@ -17,6 +17,10 @@ class StorageError(Exception):
     """There is no run to read, or no place for a new one; one line with the way out."""
 
 
+class InUseError(StorageError):
+    """Another process is at work on a directory."""
+
+
 def write(path: Path, content: bytes | Callable[[Path], None]) -> None:
     """Write beside, flush to the disk, rename: `path` has all of `content` or what it had before.
 

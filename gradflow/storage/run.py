@@ -10,7 +10,7 @@ from typing import Any
 
 from ..trajectory import Trajectory
 from .checkpoints import Checkpoints
-from .files import StorageError, read_json, write_json
+from .files import InUseError, StorageError, read_json, write_json
 from .trajectories import read_trajectory
 
 MANIFEST = "manifest.json"
@@ -25,6 +25,7 @@ EIGENVALUES = "critical-point-eigenvalues.npz"
 DESCENT = "descent-{}.nc"  # by the place of its learning rate in the configuration
 COMPARISON = "comparison.nc"
 SCALING = "scaling.nc"
+SWEEP = "sweep.nc"
 FIGURES = "figures"
 REPORT = "report.html"
 CHECKPOINTS = "checkpoints"
@@ -94,6 +95,11 @@ class Run:
         return self.trajectories.get(Path(SCALING).stem)
 
     @property
+    def sweep(self) -> Trajectory | None:
+        """What the points of a sweep came to, over its dimensions, if that was the run."""
+        return self.trajectories.get(Path(SWEEP).stem)
+
+    @property
     def config(self) -> Path:
         """The resolved configuration's file."""
         return self.directory / CONFIG
@@ -106,7 +112,8 @@ def lock(directory: Path, overwrite: bool = False) -> Iterator[None]:
     However a process ends, it holds nothing any more.
 
     Raises:
-        StorageError: another process holds it, or it is no place for a run.
+        InUseError: another process holds it.
+        StorageError: it is no place for a run.
     """
     from filelock import FileLock, Timeout
 
@@ -117,7 +124,7 @@ def lock(directory: Path, overwrite: bool = False) -> Iterator[None]:
         try:
             held.acquire(timeout=0)
         except Timeout:
-            raise StorageError(
+            raise InUseError(
                 f"{directory} is in use: another process is at work on it; allowed: another "
                 "directory, by --output DIR, or to wait for its end"
             ) from None

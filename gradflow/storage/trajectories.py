@@ -50,9 +50,13 @@ def read_trajectory(path: Path) -> Trajectory:
                     array.attrs["long_name"],
                     array.attrs["units"],
                 )
-                for name, array in dataset.data_vars.items()
+                for name, array in dataset.reset_coords().data_vars.items()
             },
-            coords={str(name): array.values for name, array in dataset.coords.items()},
+            coords={
+                str(name): array.values
+                for name, array in dataset.coords.items()
+                if name in dataset.dims
+            },
             **record,
         )
     except FileNotFoundError:

@@ -1,0 +1,252 @@
+"""Sweeps on real workers: what is run, what is not run again, and what becomes of failures."""
+
+from collections import Counter
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from command import gradflow
+from jax.experimental.compilation_cache import compilation_cache
+
+import gradflow as gf
+from gradflow import storage, sweep
+from gradflow.config import load
+from gradflow.sweep import cluster, worker
+from gradflow.sweep.worker import COMPILED
+
+# Every build leaves a line, so that what was run can be counted; L = |w|^2 / 2 falls as exp(-2t).
+PROBLEM = """
+import os, signal
+from pathlib import Path
+import jax, jax.numpy as jnp
+import gradflow as gf
+
+HERE = Path({folder!r})
+
+def make(key, action="run"):
+    def first():
+        before = log.read_text().split() if log.exists() else []
+        return before.count(action) == 0
+
+    log = HERE / "log"
+    once = first()
+    with open(log, "a") as file:
+        file.write(f"{{action}}\\n")
+    if action == "die" or (action == "die-once" and once):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if action == "raise" and not (HERE / "mended").exists():
+        raise ValueError("no such model")
+    loss = lambda w, data: 0.5 * jnp.sum(w**2) * (1.0 if action != "blow-up" else jnp.inf)
+    return gf.Problem(loss, jax.random.normal(key, (3,)), None)
+"""
+CONFIG = """
+problem:
+  kind: python
+  target: own.py:make
+  args: {action: {sweep: [run, blow-up, die-once, die, raise]}}
+flow: {t1: 2, rtol: 1e-3, solver: bosh3, save: {kind: linear, count: 5}}
+"""
+ACTIONS = ("run", "blow-up", "die-once", "die", "raise")
+
+
+def log(folder):
+    return Counter((folder / "log").read_text().split())
+
+
+def listed(folder):
+    """Every file of the points, and when it was written."""
+    return {path: path.stat().st_mtime_ns for path in folder.glob("sweep/points/*/*")}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("own")
+    (folder / "own.py").write_text(PROBLEM.format(folder=str(folder)))
+    (folder / "grid.yaml").write_text(CONFIG)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def broken_off(folder):
+    """The first command: ended from outside when one point was there."""
+    told = []
+    outcome = sweep.run(
+        sweep.plan(folder / "grid.yaml"),
+        folder / "sweep",
+        workers=sweep.Workers(1),
+        progress=told.append,
+        cancelled=lambda: any(standing.done for standing in told),
+    )
+    return outcome, log(folder)
+
+
+@pytest.fixture(scope="module")
+def finished(folder, broken_off):
+    """The second: the same again, with two workers, to its end."""
+    before, patched = listed(folder), pytest.MonkeyPatch()
+    patched.setitem(cluster._CONFIG, "distributed.scheduler.allowed-failures", 1)
+    done = gradflow("sweep", folder / "grid.yaml", "--output", folder / "sweep", "--workers", 2)
+    patched.undo()
+    return done, before, log(folder)
+
+
+def test_a_sweep_that_is_ended_keeps_what_is_there(broken_off, folder):
+    outcome, ran = broken_off
+    assert outcome.cancelled
+    assert outcome.standing.done == 1
+    assert outcome.standing.left == 4
+    assert ran["run"] == 1
+    assert ran["die"] == ran["raise"] == 0
+    assert outcome.record["result"].tolist()[:1] == ["end_time"]
+
+
+def test_the_same_again_runs_what_is_missing_and_failures_lose_nothing(finished, folder):
+    done, before, ran = finished
+    assert done.code == 3
+    assert done.out == f"{folder / 'sweep'}\n"
+    kept = [path for path, at in before.items() if listed(folder).get(path) == at]
+    assert any(path.name == storage.FLOW for path in kept)
+    assert ran["run"] == 1
+    assert ran["die"] == 2  # with the worker, and with that which replaced it
+    assert ran["raise"] == 1
+    record = gf.load(folder / "sweep").sweep
+    results = dict(zip(ACTIONS, record["result"], strict=True))
+    assert results == {
+        "run": "end_time",
+        "blow-up": "not_finite",
+        "die-once": "end_time",
+        "die": "error",
+        "raise": "error",
+    }
+    errors = dict(zip(ACTIONS, record["error"], strict=True))
+    assert errors["run"] == errors["die-once"] == ""
+    assert errors["blow-up"].startswith("at t = 0: ")
+    assert "own.py:21: in make: ValueError: no such model" in errors["raise"]
+    assert errors["die"].startswith("its process was killed every time")
+    for error in filter(None, errors.values()):
+        assert f"1 point: {error}" in done.err
+    assert "2 of 5 points done, 3 failed" in done.err
+
+
+def test_the_record_has_the_numbers_of_every_run(finished, folder):
+    data = gf.load(folder / "sweep").sweep.to_xarray()
+    assert data.sizes["action"] == 5
+    for action in ("run", "die-once"):
+        loss = data["loss"].sel(action=action)
+        np.testing.assert_allclose(loss, loss[0] * np.exp(-2 * data.time), rtol=1e-2)
+        np.testing.assert_array_equal(data["final_loss"].sel(action=action), loss[-1])
+    for action in ("die", "raise"):
+        assert np.isnan(data["loss"].sel(action=action)).all()
+        assert np.isnan(data["final_loss"].sel(action=action))
+    assert data["gradient_evaluations"].sel(action="run") == data["gradient_evaluations"].sel(
+        action="die-once"
+    )
+
+
+def test_nothing_is_left_beside_the_points(finished, folder):
+    assert not (folder / "sweep" / COMPILED).exists()
+    for run in (folder / "sweep").glob("points/*"):
+        assert not [path for path in run.iterdir() if path.name.startswith(".")]
+
+
+def test_a_whole_sweep_starts_nobody(finished, folder, monkeypatch):
+    monkeypatch.setattr(cluster.Workers, "client", None)
+    before, ran = listed(folder), log(folder)
+    again = gradflow("sweep", folder / "sweep" / "config.yaml", "--output", folder / "sweep")
+    assert again.code == 3
+    assert (listed(folder), log(folder)) == (before, ran)
+
+
+def test_a_sweep_that_has_grown_runs_what_is_new_and_what_is_to_be_tried_again(finished, folder):
+    """And a worker changes its precision between points."""
+    before, ran = listed(folder), log(folder)
+    (folder / "mended").touch()
+    done = gradflow(
+        *("sweep", folder / "grid.yaml", "--output", folder / "sweep", "--workers", 1, "--retry"),
+        *("--quiet", "problem.args.action={sweep: [run, raise]}"),
+        "precision={sweep: [float32, float64]}",
+    )
+    assert (done.code, done.err) == (0, "")
+    assert log(folder) - ran == Counter({"run": 1, "raise": 2})
+    run = gf.load(folder / "sweep")
+    assert run.summary["sweep"]["done"] == 4
+    kept = [path for path, at in before.items() if listed(folder).get(path) == at]
+    assert any(path.name == storage.FLOW for path in kept)
+    # The same bits in one precision, whatever the worker had run before.
+    finals: dict[str, list[np.ndarray]] = {"float32": [], "float64": []}
+    for path in (folder / "sweep").glob(f"points/*/{storage.FINAL}"):
+        config = load(path.with_name(storage.CONFIG))
+        if config.problem.args["action"] != "blow-up":
+            finals[config.precision] += np.load(path).values()
+    assert [len(found) for found in finals.values()] == [2, 3]
+    for precision, found in finals.items():
+        assert {final.dtype.name for final in found} == {precision}
+        assert len({final.tobytes() for final in found}) == 1
+
+
+def test_plot_and_report_know_a_sweep(finished, folder):
+    report = gradflow("report", folder / "sweep")
+    assert report.code == 0
+    page = Path(report.out.strip()).read_text(encoding="utf-8")
+    assert "A sweep over action" in page
+    assert "gradflow sweep config.yaml" in page
+    assert gradflow("plot", folder / "sweep").code == 0
+
+
+# Workers.
+
+CACHE = (
+    "jax_compilation_cache_dir",
+    "jax_persistent_cache_min_compile_time_secs",
+    "jax_persistent_cache_enable_xla_caches",
+)
+
+
+def test_what_one_process_has_compiled_the_others_find(tmp_path, monkeypatch):
+    """Two processes are this one under two numbers: were the second to compile, it left a file."""
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    monkeypatch.setattr(worker, "_WORTH", 0.0)
+    before = {name: getattr(jax.config, name) for name in CACHE}
+
+    def cubed(x):
+        return x**3
+
+    try:
+        for number in (1, 2):
+            monkeypatch.setattr(worker.os, "getpid", lambda number=number: number)
+            jax.clear_caches()
+            compiled = worker.Compiled(tmp_path)
+            assert jax.jit(cubed)(jnp.ones(3))[0] == 1
+            compiled.publish()
+        for folder in tmp_path.glob("*"), tmp_path.glob("*/*-[12]"):
+            for one in folder:
+                assert len(list(one.glob("jit_cubed-*-cache"))) == 1
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+    assert len(list(tmp_path.glob("*/*-[12]"))) == 2
+
+
+def test_a_worker_keeps_to_its_share_of_the_machine(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_foo=1")
+    found = worker.environment(1, "2")
+    assert found["NPROC"] == found["OMP_NUM_THREADS"] == "1"
+    assert found["XLA_FLAGS"] == "--xla_foo=1 --xla_cpu_multi_thread_eigen=false"
+    assert found["CUDA_VISIBLE_DEVICES"] == "2"
+    assert "XLA_FLAGS" not in worker.environment(4)
+
+
+@pytest.mark.parametrize(
+    ("platforms", "visible", "gpus"),
+    [("", "0,3", ["0", "3"]), ("cuda,cpu", "1", ["1"]), ("", "", []), ("cpu", "0,1", [])],
+)
+def test_there_is_a_process_for_every_gpu_that_jax_would_find(
+    platforms, visible, gpus, monkeypatch
+):
+    monkeypatch.setattr(cluster, "find_spec", lambda name: name == "jax_cuda12_plugin")
+    monkeypatch.setenv("JAX_PLATFORMS", platforms)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert cluster._gpus() == gpus
