@@ -8,6 +8,7 @@ from ._blame import UsersError, told
 from ._faults import nearest
 from .config import Config
 from .flow.plan import observed
+from .mesh import MeshError
 from .observables import check_events
 from .problem import Problem
 from .tasks import Python, TargetError
@@ -42,6 +43,20 @@ def prepare(config: Config) -> Problem:
         except (TypeError, ValueError) as error:
             raise UnfitError(key, str(error)) from None
     return problem
+
+
+def place(config: Config, problem: Problem) -> Problem:
+    """The problem on the devices of the configuration's mesh, if it has one.
+
+    Raises:
+        UnfitError: there are not so many devices, or they cannot be given equal shares.
+    """
+    if config.mesh is None:
+        return problem
+    try:
+        return config.mesh.place(problem)
+    except MeshError as error:
+        raise UnfitError(f"mesh.{error.key}", str(error)) from None
 
 
 def _check_own(task: Python, config: Config, problem: Problem) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
+import os
 import shlex
 import signal
 import sys
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -75,6 +76,7 @@ def solve(
     """
     loaded = _load(config, overrides)
     directory = output or Path(loaded.output or Path("runs") / config.stem)
+    _join(loaded, config, overrides)
     _prepare(loaded)
 
     from . import experiment
@@ -235,6 +237,25 @@ def _load(config: Path, overrides: tuple[str, ...]) -> Config:
         return load(config, overrides)
     except ConfigError as error:
         _fail(str(error))
+
+
+def _join(loaded: Config, config: Path, overrides: tuple[str, ...]) -> None:
+    """Find the other processes of the run, if it has any; the first of them speaks for all."""
+    if loaded.mesh is None or not loaded.mesh.distributed:
+        return
+    from ._devices import leads
+    from .config import fault
+    from .mesh import MeshError
+
+    try:
+        loaded.mesh.join()
+    except MeshError as error:
+        _fail(str(fault(config, overrides, f"mesh.{error.key}", str(error))))
+    if not leads():
+        context = click.get_current_context()
+        nowhere = context.with_resource(Path(os.devnull).open("w"))
+        context.with_resource(redirect_stdout(nowhere))
+        context.with_resource(redirect_stderr(nowhere))
 
 
 def _prepare(config: Config) -> None:

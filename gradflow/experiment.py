@@ -6,7 +6,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -15,8 +17,9 @@ import numpy as np
 
 from . import comparison, ensemble, flow, report, scaling, storage
 from ._blame import UsersError, not_finite, told
+from ._devices import fetched, leads
 from .analysis import Band, band
-from .building import build, prepare
+from .building import build, place, prepare
 from .config import Config
 from .config import load as load_config
 from .critical_points import CriticalPoint, polish
@@ -58,6 +61,21 @@ class Outcome(NamedTuple):
         return between or "cancelled" in (run.result for run in runs)
 
 
+def _kept_once(act: Callable[..., Outcome]) -> Callable[..., Outcome]:
+    """Of the processes of one run, the first keeps what `act` writes, and the others nothing."""
+
+    @wraps(act)
+    def acting(config: Config, directory: Path, **options: Any) -> Outcome:
+        if leads():
+            return act(config, directory, **options)
+        config = config.model_copy(update={"figures": False, "report": False})
+        with TemporaryDirectory() as folder:
+            return act(config, Path(folder) / directory.name, **options)
+
+    return acting
+
+
+@_kept_once
 def run(
     config: Config,
     directory: Path,
@@ -91,7 +109,7 @@ def run(
         MemoryError: the problem is too large.
     """
     # First of all, because a problem that cannot be built should leave nothing behind.
-    problem = prepare(config)
+    problem = place(config, prepare(config))
     source = config.problem.source
     code = source.read_bytes() if source is not None else b""  # it may lie where the run goes
     manifest = begin(config, directory, command, overwrite)
@@ -112,7 +130,8 @@ def run(
         storage.write_trajectory(directory / storage.COMPARISON, compared.record)
     # Only now, so that whatever ends this the flow is kept.
     with _told(problem, source):
-        outcome = outcome._replace(notes=_notes(problem, outcome.flow))
+        notes = (*_notes(problem, outcome.flow), *_whole(config, problem))
+        outcome = outcome._replace(notes=notes)
         outcome = _polished(config, problem, outcome, cancelled)
     if (point := outcome.critical_point) is not None:
         storage.write_arrays(directory / storage.CRITICAL_POINT, _named_arrays(point.params))
@@ -268,6 +287,13 @@ def _notes(problem: Problem, trajectory: Trajectory) -> tuple[str, ...]:
     return ()
 
 
+def _whole(config: Config, problem: Problem) -> Iterator[str]:
+    """What a mesh for the parameters cannot share out."""
+    if config.mesh is not None and (names := config.mesh.whole(problem)):
+        count = config.mesh.params
+        yield f"{', '.join(names)}: whole on every device, having no axis that {count} divides"
+
+
 def replot(directory: Path) -> list[Path]:
     """Draw a stored run's figures again, from what was recorded.
 
@@ -333,7 +359,7 @@ def final_loss(trajectory: Trajectory) -> float | None:
 def _named_arrays(params: Any) -> dict[str, np.ndarray]:
     leaves = jax.tree_util.tree_leaves_with_path(eqx.filter(params, eqx.is_array))
     return {
-        jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf)
+        jax.tree_util.keystr(path, simple=True, separator="."): fetched(leaf)
         for path, leaf in leaves
     }
 

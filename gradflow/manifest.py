@@ -13,6 +13,7 @@ import jax
 
 from . import storage
 from .config import Config, dump
+from .mesh import Mesh
 from .tasks import Python
 
 _PACKAGES = ("gradflow", "jax", "jaxlib", "diffrax", "equinox", "optax", "numpy", "xarray")
@@ -48,6 +49,7 @@ def _manifest(config: Config, command: str, began: datetime) -> dict[str, Any]:
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in _PACKAGES},
         "device": {"platform": device.platform, "kind": device.device_kind},
+        **({"mesh": _spread(config.mesh)} if config.mesh is not None else {}),
         "machine": platform.platform(),
         "precision": config.precision,
         "seed": config.seed,
@@ -55,6 +57,12 @@ def _manifest(config: Config, command: str, began: datetime) -> dict[str, Any]:
         "commit": _commit(),
         "began": began.isoformat(timespec="seconds"),
     }
+
+
+def _spread(mesh: Mesh) -> dict[str, int]:
+    """How many devices share what, and how many there are, of how many processes."""
+    shares = {"data": mesh.data, "params": mesh.params}
+    return {**shares, "devices": len(jax.devices()), "processes": jax.process_count()}
 
 
 def _commit() -> str | None:

@@ -5,9 +5,10 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "gradflow"
 FLOORS = (
+    {"_devices"},
     {"_blame", "_linalg", "_parameters", "_spec", "_spectral", "_yaml", "progress", "trajectory"},
     {"problem", "save_times", "solvers", "analysis", "storage"},
-    {"fields", "observables", "plotting"},
+    {"fields", "mesh", "observables", "plotting"},
     {"recording"},
     {"spectra", "invariants"},
     {"descent", "flow", "tasks"},

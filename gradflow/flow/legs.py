@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
+from .._devices import placed_like
 from ..problem import Problem
 from ..solvers import stepping
 from ..solvers.stepping import Carry, Kept, Limits, Step, Stepper
@@ -68,7 +69,7 @@ class Legs:
             relative = self._stop.relative_gradient_norm * float(carry.first_gradient)
             least = array(max(relative, float(limits.gradient_norm)), problem.dtype)
             self._limits = replace(limits, gradient_norm=least)
-        return carry
+        return self._placed(carry)
 
     def advance(self, carry: Carry, attempts: int, pause: float = np.inf) -> Carry:
         """Up to `attempts` further steps; with none of them, only the compilation.
@@ -93,7 +94,14 @@ class Legs:
             self._patience = max(_PATIENCE, 4 * self._patience) if failed else 0
             self._limits = replace(self._limits, patience=array(self._patience, np.int32))
         self._names.reverse()
-        return stepping.hand_over(self._stepper, carry, self._problem.data)
+        return self._placed(stepping.hand_over(self._stepper, carry, self._problem.data))
+
+    def _placed(self, carry: Carry) -> Carry:
+        """The carry that begins a leg, with what steps are made of where the parameters are."""
+        made_of = (carry.state, carry.solver_state, carry.controller_state, carry.switching)
+        parts = placed_like(self._problem.params, (*made_of, carry.last))
+        names = ("state", "solver_state", "controller_state", "switching", "last")
+        return replace(carry, **dict(zip(names, parts, strict=True)))
 
     def close(self, carry: Carry) -> Carry:
         """Record the end of a run that was cut short."""

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from .._devices import anywhere
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -97,5 +99,5 @@ class Watch:
             run.advance(until)
             if callable(self.progress):
                 self.progress(run.progress())
-            if run.result is None and self.cancelled is not None and self.cancelled():
+            if run.result is None and self.cancelled is not None and anywhere(self.cancelled()):
                 run.end("cancelled")
