@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import equinox as eqx
@@ -31,6 +33,18 @@ def anywhere(flag: bool) -> bool:
     if jax.process_count() == 1:
         return flag
     return bool(np.any(multihost_utils.process_allgather(np.asarray(flag))))
+
+
+@contextmanager
+def all_or_none(error: Exception) -> Iterator[None]:
+    """Raises `error` where the body succeeds and, in another process, does not."""
+    try:
+        yield
+    except Exception:
+        anywhere(True)
+        raise
+    if anywhere(False):
+        raise error
 
 
 def fetched(tree: PyTree) -> PyTree:

@@ -17,7 +17,7 @@ import numpy as np
 
 from . import comparison, ensemble, flow, report, scaling, storage
 from ._blame import UsersError, not_finite, told
-from ._devices import fetched, leads
+from ._devices import all_or_none, fetched, leads
 from .analysis import Band, band
 from .building import build, place, prepare
 from .config import Config
@@ -112,7 +112,8 @@ def run(
     problem = place(config, prepare(config))
     source = config.problem.source
     code = source.read_bytes() if source is not None else b""  # it may lie where the run goes
-    manifest = begin(config, directory, command, overwrite)
+    with all_or_none(storage.StorageError("another process cannot use the directory")):
+        manifest = begin(config, directory, command, overwrite)
     if code:
         storage.write(directory / storage.SOURCE, code)
     # Half a second of imports that compilation leaves the time for.

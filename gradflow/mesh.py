@@ -116,7 +116,7 @@ class Mesh(Spec):
 
         For a problem that was given by `sample_loss`, of every array of the data the first axis
         that is as long as there are samples is shared out. Of others nobody says which axes run
-        over samples: taken are the first ones that are as long as those of most of the data.
+        over samples: taken is the first axis of all arrays of which most are as long.
 
         Raises:
             MeshError: there are not so many devices, or they cannot be given equal shares.
@@ -197,7 +197,7 @@ class Mesh(Spec):
         if length is not None and length % self.data:
             raise MeshError(
                 _DATA,
-                f"the axis of {length} samples cannot be cut into {self.data} equal parts; "
+                f"the data's axis of length {length} cannot be cut into {self.data} equal parts; "
                 f"allowed: {_listed({length})}",
             )
         return length
@@ -224,11 +224,8 @@ def _sample_count(problem: Problem) -> int | None:
         losses = jax.eval_shape(problem.sample_losses, problem.params, problem.data)
         count = losses.shape[0]
         return count if any(count in leaf.shape for leaf in arrays) else None
-    entries: Counter[int] = Counter()
-    for leaf in arrays:
-        if leaf.ndim:
-            entries[leaf.shape[0]] += leaf.size
-    return entries.most_common(1)[0][0] if entries else None
+    lengths = Counter(leaf.shape[0] for leaf in arrays if leaf.ndim)
+    return lengths.most_common(1)[0][0] if lengths else None
 
 
 def _listed(lengths: set[int]) -> str:
