@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-import os
+import io
 import shlex
 import signal
 import sys
@@ -253,9 +253,8 @@ def _join(loaded: Config, config: Path, overrides: tuple[str, ...]) -> None:
         _fail(str(fault(config, overrides, f"mesh.{error.key}", str(error))))
     if not leads():
         context = click.get_current_context()
-        nowhere = context.with_resource(Path(os.devnull).open("w"))
-        context.with_resource(redirect_stdout(nowhere))
-        context.with_resource(redirect_stderr(nowhere))
+        context.with_resource(redirect_stdout(io.StringIO()))
+        context.with_resource(redirect_stderr(io.StringIO()))
 
 
 def _prepare(config: Config) -> None:

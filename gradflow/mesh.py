@@ -104,12 +104,14 @@ class Mesh(Spec):
             }
         try:
             jax.distributed.initialize(**given)
-        except (ValueError, RuntimeError) as error:
-            way_out = "" if given else (
-                "; JAX finds processes that run together under SLURM, Open MPI and Kubernetes: "
-                "elsewhere set coordinator, processes and process"
+        except ValueError as error:  # it has looked for them, and found none
+            message = (
+                f"{_one_line(error)}; JAX finds processes that run together under SLURM, Open MPI "
+                "and Kubernetes: elsewhere set coordinator, processes and process"
             )
-            raise MeshError("distributed", f"{_one_line(error)}{way_out}") from None
+            raise MeshError("distributed", message) from None
+        except RuntimeError as error:
+            raise MeshError("distributed", _one_line(error)) from None
 
     def place(self, problem: Problem) -> Problem:
         """The same problem with its parameters and data on the devices of this mesh.

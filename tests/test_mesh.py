@@ -2,11 +2,12 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
-import jax.numpy as jnp
+import numpy as np
 import pytest
 from command import gradflow
 
@@ -99,3 +100,68 @@ def test_what_cannot_be_shared_out_is_told_with_what_can(found):
     assert said["too many"].startswith("data: data = 3 times params = 3 are 9 devices")
     assert said["too many"].endswith("XLA_FLAGS=--xla_force_host_platform_device_count=9")
     assert "gradflow.Mesh" in said["ensemble"]
+
+
+CONFIG = """
+problem: {kind: deep-linear, depth: 2, strengths: [2.0, 1.0], width: 4, samples: 4}
+flow: {t1: 1, rtol: 1e-6, save: {kind: linear, count: 3}}
+figures: false
+report: false
+"""
+
+
+def test_two_processes_are_one_run_which_the_first_keeps(tmp_path):
+    config = tmp_path / "config.yaml"
+    config.write_text(CONFIG)
+    with socket.socket() as found:
+        found.bind(("localhost", 0))
+        coordinator = f"localhost:{found.getsockname()[1]}"
+    commands = [
+        [
+            *(sys.executable, "-m", "gradflow", "solve", config, "--output", tmp_path / f"{i}"),
+            "mesh={data: 2, params: 2}",
+            f"mesh.distributed={{coordinator: '{coordinator}', processes: 2, process: {i}}}",
+        ]
+        for i in range(2)
+    ]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    started = [subprocess.Popen(each, env=devices(2), **pipes) for each in commands]
+    # One core does what else it has to do meanwhile.
+    assert gradflow("solve", config, "--output", tmp_path / "alone", "--quiet").code == 0
+    ended = [process.communicate(timeout=120) for process in started]
+    assert [process.returncode for process in started] == [0, 0], ended
+    assert "t = 1, loss" in ended[0][1]
+    assert "t = 1" not in ended[1][1]
+    assert not (tmp_path / "1").exists()
+    one, two = (gf.load(tmp_path / name) for name in ("alone", "0"))
+    assert two.manifest["mesh"] == {"data": 2, "params": 2, "devices": 4, "processes": 2}
+    for name in ("loss", "strength", "entry"):
+        np.testing.assert_allclose(two.flow[name], one.flow[name], rtol=1e-12, atol=1e-14)
+    with (
+        np.load(tmp_path / "alone/flow-final.npz") as a,
+        np.load(tmp_path / "0/flow-final.npz") as b,
+    ):
+        assert a.keys() == b.keys()
+        for name in a:
+            np.testing.assert_allclose(b[name], a[name], rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "fault"),
+    [
+        (["mesh.data=1000"], "mesh.data: data = 1000 times params = 1 are 1000 devices, and JAX"),
+        (["mesh.data=0"], "mesh.data: got 0; allowed: a whole number of at least 1"),
+        (["mesh.data=1", "seeds=2"], "mesh: one run is spread, and there are 2 seeds"),
+        (
+            ["mesh={params: 2, distributed: true}", "polish=true"],
+            "polish: what is polished must lie whole on every host",
+        ),
+    ],
+)
+def test_a_mesh_that_cannot_be_is_told_at_its_key(tmp_path, overrides, fault):
+    config = tmp_path / "config.yaml"
+    config.write_text(CONFIG)
+    done = gradflow("solve", config, "--output", tmp_path / "run", *overrides)
+    assert done.code == 2
+    assert fault in done.err
+    assert not (tmp_path / "run").exists()
