@@ -72,8 +72,8 @@ class Mesh(Spec):
     ...     return jnp.mean((data @ params - 1.0) ** 2)
     >>> problem = gf.Problem(loss, jnp.zeros(2), jnp.ones((6, 2)))
     >>> placed = gf.Mesh(data=1).place(problem)  # on a machine of one device
-    >>> placed.data.sharding.spec
-    PartitionSpec('data',)
+    >>> tuple(placed.data.sharding.spec)
+    ('data',)
     """
 
     data: Count = 1
@@ -133,19 +133,19 @@ class Mesh(Spec):
         length = self._samples(problem)
         self._check_params(problem)
 
-        def put(leaf: Any, axis: int | None, name: str) -> Any:
-            if not eqx.is_array(leaf):
-                return leaf
+        def put(leaf: Array, axis: int | None, name: str) -> Array:
             # As compiled programs write it, to which one written otherwise would be another.
             spec = () if axis is None else (*(None,) * axis, name)
             return jax.device_put(leaf, NamedSharding(mesh, PartitionSpec(*spec)))
 
         def shared(leaf: Any) -> Any:
+            if not eqx.is_array(leaf):
+                return leaf
             # Of arrays without samples of their own, only the first axis is likely to be one.
             axes = leaf.shape if problem.has_samples else leaf.shape[:1]
             return put(leaf, axes.index(length) if length in axes else None, _DATA)
 
-        data = jax.tree.map(lambda x: shared(x) if eqx.is_array(x) else x, problem.data)
+        data = jax.tree.map(shared, problem.data)
         params = jax.tree.map(lambda x: put(x, self._cut(x), _PARAMS), problem.params)
         return eqx.tree_at(
             lambda p: (p.params, p.data), problem, (params, data), is_leaf=lambda x: x is None
