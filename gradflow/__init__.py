@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from .scaling import Study as Study
     from .scaling import scaling_study as scaling_study
     from .spectra import Spectrum as Spectrum
+    from .storage import Checkpoints as Checkpoints
+    from .storage import CheckpointWarning as CheckpointWarning
     from .storage import Run as Run
     from .storage import load as load
     from .trajectory import Trajectory as Trajectory
@@ -80,6 +82,8 @@ _HOMES = {
     "scaling_study": "scaling",
     "Spectrum": "spectra",
     "Problem": "problem",
+    "Checkpoints": "storage",
+    "CheckpointWarning": "storage",
     "Run": "storage",
     "load": "storage",
     "Trajectory": "trajectory",

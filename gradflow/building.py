@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import jax
 
 from ._blame import UsersError, told
@@ -45,7 +47,7 @@ def prepare(config: Config) -> Problem:
     return problem
 
 
-def place(config: Config, problem: Problem) -> Problem:
+def placed(config: Config, problem: Problem) -> Problem:
     """The problem on the devices of the configuration's mesh, if it has one.
 
     Raises:
@@ -57,6 +59,13 @@ def place(config: Config, problem: Problem) -> Problem:
         return config.mesh.place(problem)
     except MeshError as error:
         raise UnfitError(f"mesh.{error.key}", str(error)) from None
+
+
+def uncut(config: Config, problem: Problem) -> Iterator[str]:
+    """A line that says which parameters the configuration's mesh cannot share out, if any."""
+    if config.mesh is not None and (names := config.mesh.whole(problem)):
+        count = config.mesh.params
+        yield f"{', '.join(names)}: whole on every device, having no axis that {count} divides"
 
 
 def _check_own(task: Python, config: Config, problem: Problem) -> None:

@@ -20,6 +20,7 @@ from .flow import FlowSpec, check_tolerance
 from .mesh import Mesh
 from .observables import COMMON
 from .scaling import Scaling
+from .storage import Checkpoint
 from .tasks import Python, TaskSpec
 from .tasks.python import FOLDER
 
@@ -61,6 +62,8 @@ class Config(Spec):
         output: the directory of the run; null for one named after the configuration file.
         figures: whether the figures are drawn.
         report: whether everything is put on one page, report.html, with the figures if drawn.
+        checkpoint: when the state of the run is kept, so that it can go on after it was cut off;
+            null for never, but for when it is interrupted.
         descent: descents by finite steps in lockstep with the flow; null for none.
         polish: whether, or how, the critical point is found that the flow goes to.
         scaling: a study of what runs measure at other sizes of the problem, in place of its one
@@ -78,6 +81,7 @@ class Config(Spec):
     output: str | None = None
     figures: bool = True
     report: bool = True
+    checkpoint: Checkpoint | None = Checkpoint()
     descent: Descents | None = None
     polish: bool | Polish = False
     scaling: Scaling | None = None
@@ -108,6 +112,12 @@ class Config(Spec):
             check_tolerance(self.flow.rtol, self.precision, self.flow.certify)
         except ValueError as error:
             faults.append((("flow", "rtol"), str(error)))
+        save = self.checkpoint.save if self.checkpoint is not None else None
+        try:
+            if save is not None:
+                save.build(self.flow.t1)
+        except ValueError as error:
+            faults.append((("checkpoint", "save"), str(error)))
         for rate in self.descent.learning_rates if self.descent is not None else ():
             if rate > self.flow.t1:
                 faults.append(

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from functools import wraps
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -17,15 +16,16 @@ import numpy as np
 
 from . import comparison, ensemble, flow, report, scaling, storage
 from ._blame import UsersError, not_finite, told
-from ._devices import all_or_none, fetched, leads
+from ._devices import all_or_none, fetched
 from .analysis import Band, band
-from .building import build, place, prepare
+from .building import build, placed, prepare, uncut
 from .config import Config
 from .config import load as load_config
 from .critical_points import CriticalPoint, polish
-from .manifest import begin, end
+from .manifest import begin, end, go_on, interrupt
 from .plotting import FILES
 from .problem import Problem
+from .processes import NO_PLACE, kept_once
 from .progress import Progress
 from .report import Shown, invariants, keep, of_flow, of_run, of_study, phases, render
 from .tasks import Claim, Tally, Task, tally
@@ -61,38 +61,27 @@ class Outcome(NamedTuple):
         return between or "cancelled" in (run.result for run in runs)
 
 
-def _kept_once(act: Callable[..., Outcome]) -> Callable[..., Outcome]:
-    """Of the processes of one run, the first keeps what `act` writes, and the others nothing."""
-
-    @wraps(act)
-    def acting(config: Config, directory: Path, **options: Any) -> Outcome:
-        if leads():
-            return act(config, directory, **options)
-        config = config.model_copy(update={"figures": False, "report": False})
-        with TemporaryDirectory() as folder:
-            return act(config, Path(folder) / directory.name, **options)
-
-    return acting
-
-
-@_kept_once
+@kept_once
 def run(
     config: Config,
     directory: Path,
     *,
     overwrite: bool = False,
+    resume: bool = False,
     command: str = "",
     progress: Callable[[Progress], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Outcome:
     """Do what `config` says and keep everything in `directory`.
 
-    Whatever ends the run, the directory holds all that was computed until then.
+    Whatever ends the run, the directory holds all that was computed until then. What was cut off or
+    interrupted goes on with `resume`, to the same bits as if it had not been.
 
     Args:
         config: what to do; its `precision` must already be JAX's.
-        directory: new, or a run to be replaced.
+        directory: new, or a run to be replaced or to go on.
         overwrite: whether a run may be replaced.
+        resume: whether a run that is there goes on.
         command: how this was called, for the manifest.
         progress: as in `gradflow.solve`.
         cancelled: as in `gradflow.solve`.
@@ -104,48 +93,50 @@ def run(
         UnfitError: what the configuration asks for cannot be had of this problem; nothing was
             written.
         UsersError: the user's own code raised an error.
-        StorageError: the directory cannot be used; nothing was written.
+        StorageError: the directory cannot be used, or another process uses it; nothing was written.
+        ChangedError: the run was told something else when it was begun; nothing was written.
+        EndedError: the run that should go on has come to its end; nothing was written.
         OSError: a file cannot be written.
         MemoryError: the problem is too large.
+
+    Warns:
+        CheckpointWarning: a checkpoint could not be read or not be written, or the run goes on with
+            other versions of what it is computed by.
     """
     # First of all, because a problem that cannot be built should leave nothing behind.
-    problem = place(config, prepare(config))
-    source = config.problem.source
-    code = source.read_bytes() if source is not None else b""  # it may lie where the run goes
-    with all_or_none(storage.StorageError("another process cannot use the directory")):
-        manifest = begin(config, directory, command, overwrite)
-    if code:
-        storage.write(directory / storage.SOURCE, code)
-    # Half a second of imports that compilation leaves the time for.
-    warmer = threading.Thread(target=_import_ahead, args=(config.figures,), daemon=True)
-    warmer.start()
-    with _told(problem, source):
-        outcome = _compute(config, problem, progress=progress, cancelled=cancelled)
-    warmer.join()
-    storage.write_trajectory(directory / storage.FLOW, outcome.flow)
-    storage.write_arrays(directory / storage.FINAL, _named_arrays(outcome.flow.final_params))
-    compared = outcome.comparison
-    if compared is not None:
-        for i, descent in enumerate(compared.descents):
-            storage.write_trajectory(directory / storage.DESCENT.format(i), descent)
-        storage.write_trajectory(directory / storage.COMPARISON, compared.record)
-    # Only now, so that whatever ends this the flow is kept.
-    with _told(problem, source):
-        notes = (*_notes(problem, outcome.flow), *_whole(config, problem))
-        outcome = outcome._replace(notes=notes)
-        outcome = _polished(config, problem, outcome, cancelled)
-    if (point := outcome.critical_point) is not None:
-        storage.write_arrays(directory / storage.CRITICAL_POINT, _named_arrays(point.params))
-        storage.write_arrays(directory / storage.EIGENVALUES, point.spectrum)
-    summary = summarise(config.problem, outcome)
-    storage.write_json(directory / storage.SUMMARY, summary)
-    outcome = outcome._replace(claims=_claims(config.problem, outcome))
-    if outcome.claims:
-        rows = [claim._asdict() for claim in outcome.claims]
-        storage.write_json(directory / storage.CLAIMS, {"claims": rows})
-    record = None if compared is None else compared.record
-    _show(config, of_flow(config.problem, outcome.flow, record), manifest, directory)
-    return outcome
+    problem = placed(config, prepare(config))
+    with _place(config, directory, overwrite, resume, command) as place:
+        # Half a second of imports that compilation leaves the time for.
+        warmer = threading.Thread(target=_import_ahead, args=(config.figures,), daemon=True)
+        warmer.start()
+        watch = {"progress": progress, "cancelled": cancelled, "checkpoints": place.checkpoints}
+        with _told(problem, config.problem.source):
+            outcome = _compute(config, problem, **watch)
+        warmer.join()
+        storage.write_trajectory(directory / storage.FLOW, outcome.flow)
+        storage.write_arrays(directory / storage.FINAL, _named_arrays(outcome.flow.final_params))
+        compared = outcome.comparison
+        if compared is not None:
+            for i, descent in enumerate(compared.descents):
+                storage.write_trajectory(directory / storage.DESCENT.format(i), descent)
+            storage.write_trajectory(directory / storage.COMPARISON, compared.record)
+        # Only now, so that whatever ends this the flow is kept.
+        with _told(problem, config.problem.source):
+            notes = (*_notes(problem, outcome.flow), *uncut(config, problem))
+            outcome = outcome._replace(notes=notes)
+            outcome = _polished(config, problem, outcome, cancelled)
+        if (point := outcome.critical_point) is not None:
+            storage.write_arrays(directory / storage.CRITICAL_POINT, _named_arrays(point.params))
+            storage.write_arrays(directory / storage.EIGENVALUES, point.spectrum)
+        summary = summarise(config.problem, outcome)
+        storage.write_json(directory / storage.SUMMARY, summary)
+        outcome = outcome._replace(claims=_claims(config.problem, outcome))
+        if outcome.claims:
+            rows = [claim._asdict() for claim in outcome.claims]
+            storage.write_json(directory / storage.CLAIMS, {"claims": rows})
+        record = None if compared is None else compared.record
+        place.show(of_flow(config.problem, outcome.flow, record), outcome.cancelled)
+        return outcome
 
 
 def scale(
@@ -153,6 +144,7 @@ def scale(
     directory: Path,
     *,
     overwrite: bool = False,
+    resume: bool = False,
     command: str = "",
     progress: Callable[[Progress], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
@@ -164,34 +156,71 @@ def scale(
     if config.scaling is None:
         raise ValueError("scaling is null; run() does what else there is")
     build(config, config.seed)
-    manifest = begin(config, directory, command, overwrite)
-    study = scaling.scaling_study(
-        config.problem,
-        config.scaling.vary,
-        range(config.seed, config.seed + config.seeds),
-        model_weights=config.scaling.model_weights,
-        build=lambda task, seed: build(config.model_copy(update={"problem": task}), seed),
-        progress=progress,
-        cancelled=cancelled,
-        **{name: getattr(config.flow, name) for name in type(config.flow).model_fields},
-    )
-    storage.write_trajectory(directory / storage.SCALING, study.record)
-    rows = [fit._asdict() for fit in study.fits]
-    failures = {"failures": list(study.failures)} if study.failures else {}
-    storage.write_json(directory / storage.SUMMARY, {"scaling": rows, **failures})
-    _show(config, of_study(config.problem, study.record), manifest, directory)
-    return study
+    with _place(config, directory, overwrite, resume, command) as place:
+        study = scaling.scaling_study(
+            config.problem,
+            config.scaling.vary,
+            range(config.seed, config.seed + config.seeds),
+            model_weights=config.scaling.model_weights,
+            build=lambda task, seed: build(config.model_copy(update={"problem": task}), seed),
+            checkpoints=place.checkpoints,
+            progress=progress,
+            cancelled=cancelled,
+            **{name: getattr(config.flow, name) for name in type(config.flow).model_fields},
+        )
+        storage.write_trajectory(directory / storage.SCALING, study.record)
+        rows = [fit._asdict() for fit in study.fits]
+        failures = {"failures": list(study.failures)} if study.failures else {}
+        storage.write_json(directory / storage.SUMMARY, {"scaling": rows, **failures})
+        place.show(of_study(config.problem, study.record), study.cancelled)
+        return study
 
 
-def _show(config: Config, shown: list[Shown], manifest: dict[str, Any], directory: Path) -> None:
-    """Draw the figures, say that the run is whole, and put it on a page."""
-    kinds = (*FILES, "svg") if config.report else FILES
-    drawn = tuple(render(shown, kinds)) if config.figures else ()
-    if config.figures:
-        keep(drawn, directory)
-    end(manifest, directory)
-    if config.report:
-        report.write(directory, drawn)
+class _Place(NamedTuple):
+    """Where a run is kept."""
+
+    config: Config
+    directory: Path
+    manifest: dict[str, Any]
+    checkpoints: storage.Checkpoints
+
+    def show(self, shown: list[Shown], cancelled: bool) -> None:
+        """Draw the figures, say how far the run is, and put it on a page."""
+        config, directory = self.config, self.directory
+        kinds = (*FILES, "svg") if config.report else FILES
+        drawn = tuple(render(shown, kinds)) if config.figures else ()
+        if config.figures:
+            keep(drawn, directory)
+        if cancelled:
+            interrupt(self.manifest, directory)
+        else:
+            end(self.manifest, directory)
+            self.checkpoints.clear()
+        if config.report:
+            report.write(directory, drawn)
+
+
+@contextmanager
+def _place(
+    config: Config, directory: Path, overwrite: bool, resume: bool, command: str
+) -> Iterator[_Place]:
+    """The directory of a run, which no other process can have, with what the run begins with."""
+    source = config.problem.source
+    code = source.read_bytes() if source is not None else b""  # it may lie where the run goes
+    with ExitStack() as held:
+        with all_or_none(NO_PLACE):
+            held.enter_context(storage.lock(directory, overwrite or resume))
+            if resume and (directory / storage.MANIFEST).exists():
+                manifest, told = go_on(config, directory, command)
+                for line in told:
+                    warnings.warn(line, storage.CheckpointWarning, stacklevel=4)
+            else:
+                manifest = begin(config, directory, command, overwrite)
+        if code:
+            storage.write(directory / storage.SOURCE, code)
+        spec = config.checkpoint or storage.Checkpoint(wall_seconds=None)
+        checkpoints = spec.build(directory / storage.CHECKPOINTS)
+        yield _Place(config, directory, manifest, checkpoints)
 
 
 @contextmanager
@@ -286,13 +315,6 @@ def _notes(problem: Problem, trajectory: Trajectory) -> tuple[str, ...]:
             + (f" ({problem.place})" if problem.place else ""),
         )
     return ()
-
-
-def _whole(config: Config, problem: Problem) -> Iterator[str]:
-    """What a mesh for the parameters cannot share out."""
-    if config.mesh is not None and (names := config.mesh.whole(problem)):
-        count = config.mesh.params
-        yield f"{', '.join(names)}: whole on every device, having no axis that {count} divides"
 
 
 def replot(directory: Path) -> list[Path]:

@@ -15,7 +15,7 @@ from .fields import AbstractField
 from .observables import Observable, Reading, Snapshot
 from .problem import Problem
 from .save_times import SaveTimes
-from .trajectory import TIME, Variable
+from .trajectory import TIME, Trajectory, Variable
 
 
 @dataclass(frozen=True)
@@ -187,3 +187,16 @@ def _as_variables(
             dims = (time_axis, *(name for name, _ in axes))
             variables[part.name] = Variable(rows, dims, part.label, part.units)
     return variables, coords
+
+
+def rows_of(
+    groups: Sequence[Group], record: Trajectory
+) -> list[tuple[np.ndarray, list[np.ndarray]]]:
+    """What `series` was made of: of each group its times, and the arrays of its observables."""
+    return [
+        (
+            record.coords[group.axis],
+            [record[part.name] for o in group.observables for part in o.variables],
+        )
+        for group in groups
+    ]

@@ -22,7 +22,7 @@ from command import CONFIGS, KNOWN, QUICKSTART, SMALL, gradflow, listing
 from malformed import GOOD, MALFORMED, Malformed
 
 import gradflow as gf
-from gradflow import cli, doctor, experiment, storage
+from gradflow import cli, doctor, experiment
 from gradflow.config import Config, load, schema
 from gradflow.progress import display
 from gradflow.tasks import Digits
@@ -300,7 +300,10 @@ def test_ctrl_c_during_the_run(monkeypatch):
     first, second = done.err.splitlines()
     assert first.startswith("interrupted: ending the run and keeping it")
     flow = gf.load("run").flow
-    assert second == f"interrupted at t = {flow.final_time:.6g}; what was computed is kept"
+    assert second == (
+        f"interrupted at t = {flow.final_time:.6g}; what was computed is kept; go on with: "
+        "gradflow resume run"
+    )
     assert flow.result == "cancelled"
     assert flow.final_time == reports[-1].time < 1e9
     assert gradflow("plot", "run").code == 0
@@ -332,7 +335,7 @@ def test_a_second_ctrl_c_quits_at_once_but_not_a_duplicate(monkeypatch):
     assert gf.load("twice").flow
 
     clock = iter(range(0, 100, 2))
-    monkeypatch.setattr(cli.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
     done = small("--output", "later")
     assert (done.code, done.out) == (130, "")
     assert done.err.count("\n") == 1
@@ -343,7 +346,7 @@ def test_ctrl_c_before_there_is_a_run(monkeypatch, tmp_path):
     def interrupt(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_load", interrupt)
+    monkeypatch.setattr(cli, "load", interrupt)
     done = small()
     assert (done.code, done.out, done.err) == (130, "", "interrupted\n")
     assert listing(tmp_path) == {}
@@ -387,7 +390,7 @@ def test_a_full_disk_is_one_line_and_leaves_whole_files(file, monkeypatch):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         replace(source, target)
 
-    monkeypatch.setattr(storage.os, "replace", full)
+    monkeypatch.setattr(os, "replace", full)
     done = small("figures=true", "report=true", "--output", "run")
     assert (done.code, done.out) == (1, "")
     assert done.err.count("\n") == 1

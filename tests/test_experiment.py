@@ -78,6 +78,7 @@ def test_the_manifest(run):
     manifest = json.loads((run / "manifest.json").read_text())
     assert set(manifest) == {
         "command", "versions", "device", "machine", "precision", "seed", "commit", "began", "ended",
+        "config",
     }  # fmt: skip
     assert manifest["command"].startswith("gradflow")
     assert manifest["versions"]["gradflow"] == gf.__version__

@@ -6,9 +6,12 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "gradflow"
 FLOORS = (
     {"_devices"},
-    {"_blame", "_linalg", "_parameters", "_spec", "_spectral", "_yaml", "progress", "trajectory"},
-    {"problem", "save_times", "solvers", "analysis", "storage"},
-    {"fields", "mesh", "observables", "plotting"},
+    {
+        *("_blame", "_linalg", "_packing", "_parameters", "_spec", "_spectral", "_yaml"),
+        *("progress", "trajectory"),
+    },
+    {"problem", "save_times", "solvers", "analysis"},
+    {"fields", "mesh", "observables", "plotting", "storage"},
     {"recording"},
     {"spectra", "invariants"},
     {"descent", "flow", "tasks"},
@@ -16,7 +19,7 @@ FLOORS = (
     {"scaling"},
     {"_faults"},
     {"config"},
-    {"manifest", "building"},
+    {"manifest", "building", "processes"},
     {"report"},
     {"experiment", "doctor"},
     {"cli"},

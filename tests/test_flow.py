@@ -260,5 +260,5 @@ def test_the_spec_and_the_function_say_the_same():
         else:
             assert default == field.default
     assert set(parameters) - set(FlowSpec.model_fields) == {
-        "problem", "observables", "progress", "cancelled",
+        "problem", "observables", "checkpoints", "progress", "cancelled",
     }  # fmt: skip

@@ -126,7 +126,7 @@ def test_the_error_names_the_file_that_was_meant(call, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(storage.os, call, full)
+    monkeypatch.setattr(os, call, full)
     with pytest.raises(OSError, match="No space left") as caught:
         storage.write(tmp_path / "file", b"new")
     assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(tmp_path / "file"))
@@ -141,10 +141,10 @@ def test_the_old_bytes_are_there_until_the_new_are_on_the_disk(tmp_path, monkeyp
         seen.append((tmp_path / "file").read_bytes())
         fsync(handle)
 
-    monkeypatch.setattr(storage.os, "fsync", look)
+    monkeypatch.setattr(os, "fsync", look)
     (tmp_path / "file").write_bytes(b"old")
     storage.write(tmp_path / "file", b"new")
-    assert seen == [b"old"]
+    assert seen == [b"old", b"new"]  # the second time for the name in its folder
 
 
 @pytest.mark.parametrize("limit", [0, 4_096, 60_000])
@@ -202,16 +202,45 @@ def test_a_new_run_may_lie_in_an_empty_directory_or_below_none(tmp_path):
     assert json.loads((tmp_path / "a/b/c/manifest.json").read_text()) == MANIFEST
 
 
-def test_of_two_that_begin_at_once_one_is_refused(tmp_path, monkeypatch):
-    storage.create(tmp_path / "run", MANIFEST, overwrite=False)
+def test_of_two_that_begin_at_once_one_is_refused(tmp_path):
+    with storage.lock(tmp_path / "run"):
+        with (
+            pytest.raises(StorageError, match="run is in use: another process"),
+            storage.lock(tmp_path / "run"),
+        ):
+            pass
+        storage.create(tmp_path / "run", MANIFEST, overwrite=False)
+        with (
+            pytest.raises(StorageError, match="run exists; allowed: another directory"),
+            storage.lock(tmp_path / "run"),
+        ):
+            pass
+    assert set(listing(tmp_path / "run")) == {"manifest.json"}
+    with storage.lock(tmp_path / "run", overwrite=True):
+        pass
+
+
+def test_no_lock_is_left_where_no_run_may_be(tmp_path):
+    (tmp_path / "mine").write_text("notes")
     before = listing(tmp_path)
-    found = iter([False])  # what the other saw a moment ago
-    is_dir = Path.is_dir
-    with monkeypatch.context() as then:
-        then.setattr(Path, "is_dir", lambda self: next(found, is_dir(self)))
-        with pytest.raises(StorageError, match="file exists"):
-            storage.create(tmp_path / "run", MANIFEST, overwrite=False)
+    with (
+        pytest.raises(StorageError, match="is not a gradflow run"),
+        storage.lock(tmp_path, overwrite=True),
+    ):
+        pass
     assert listing(tmp_path) == before
+
+
+def test_what_a_killed_process_had_half_written_goes(tmp_path):
+    run = stored(tmp_path)
+    before = listing(run)
+    (run / "checkpoints").mkdir()
+    for name in (".flow.nc.4711", "checkpoints/.000001.npz.4711"):
+        (run / name).write_bytes(b"half of")
+    with storage.lock(run, overwrite=True):
+        pass
+    (run / "checkpoints").rmdir()
+    assert listing(run) == before
 
 
 def test_what_an_interrupted_overwrite_leaves_can_be_overwritten(tmp_path, monkeypatch):
@@ -220,7 +249,7 @@ def test_what_an_interrupted_overwrite_leaves_can_be_overwritten(tmp_path, monke
     storage.write(run / storage.CONFIG, b"seed: 1")
     storage.write(run / storage.FLOW, b"...")
     with monkeypatch.context() as then:
-        then.setattr(storage, "write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        then.setattr(storage.run, "write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             storage.create(run, {**MANIFEST, "seed": 2}, overwrite=True)
     assert set(listing(run)) == {"manifest.json"}

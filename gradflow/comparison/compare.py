@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from os import PathLike
 from typing import Literal
 
 import diffrax
@@ -11,13 +13,14 @@ from jaxtyping import Array, Key
 
 from ..descent import Optimiser, whole_steps
 from ..fields import GRADIENT, FieldSpec
-from ..flow import Stop, check_tolerance, checked
+from ..flow import Stop, check_tolerance, checked, identity, observed
 from ..flow.spec import NEVER, SAVE
 from ..observables import Observables
 from ..problem import Problem, expect
 from ..progress import Shown, Watch, shown
 from ..save_times import SaveTimes
 from ..spectra import Spectrum
+from ..storage import Checkpoints, digest
 from .lockstep import Comparison, Lockstep
 from .spec import check_different
 
@@ -43,6 +46,7 @@ def compare(
     certify: bool = False,
     batch_size: int | None = None,
     key: Key[Array, ""] | None = None,
+    checkpoints: Checkpoints | str | PathLike[str] | None = None,
     progress: Shown = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Comparison:
@@ -66,6 +70,7 @@ def compare(
             of the flow, as in `gradflow.solve`. The sharpness is recorded in any case, at twenty
             times unless asked for otherwise. Where the flow stops early, so do the descents.
         batch_size, key: of the descents, as in `gradflow.descend`.
+        checkpoints: as in `gradflow.solve`; the state of all runs is kept together.
         progress: as in `gradflow.solve`, of the run that is being advanced.
         cancelled: called now and then; everything ends when it returns true, and is kept.
 
@@ -76,8 +81,10 @@ def compare(
         ValueError: an argument is out of range: a learning rate that is zero, negative, not a
             number, there twice or larger than t1; an optimiser made already.
         TypeError: the problem has no loss, or the optimiser needs something else.
+        OtherRunError: the checkpoints are of another comparison.
 
     Warns:
+        CheckpointWarning: a checkpoint could not be read or not be written.
         StabilityWarning: a learning rate of plain descent is above 2 / sharpness at the start.
 
     >>> import gradflow as gf
@@ -111,5 +118,18 @@ def compare(
     together.begin(optimiser, batch_size, key)
     told = together.overall(progress) if callable(progress) else None
     watch = Watch(told, cancelled)
-    together.go(watch)
+    kept = Checkpoints.of(checkpoints)
+    if kept is not None:
+        of_descents = {
+            "learning_rates": rates,
+            "batch_size": batch_size,
+            "key": None if key is None else digest(key),
+            "modified": modified is not None,
+        }
+        what = observed(problem, spec, observables)
+        state = kept.begin(identity(problem, spec, solver, what) | of_descents)
+        if state is not None:
+            together.restore(state)
+        watch = replace(watch, keep=lambda ends: kept.keep(together.state, last=ends))
+    together.go(watch, kept)
     return together.comparison(watch, drift_limit)

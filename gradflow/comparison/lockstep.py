@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ from ..progress import Progress, Watch
 from ..recording import Group, grouped
 from ..trajectory import Trajectory
 from .lattice import explicit, lattice
-from .record import Row, assemble, check_names
+from .record import assemble, check_names
 from .report import findings, numbers, stability
 
 # The share of a sharpness that its residual may be: the error of the value goes with its square.
@@ -79,6 +79,18 @@ class Comparison:
         return self.record.to_dataframe()
 
 
+# From the flow, and from the modified flow.
+Apart = tuple[Separation | None, Separation | None]
+_UNKNOWN = (np.nan,) * len(Separation._fields)
+
+
+def _pair(known: list[bool], apart: np.ndarray) -> Apart:
+    one, other = (
+        Separation(*row) if there else None for there, row in zip(known, apart, strict=True)
+    )
+    return one, other
+
+
 @dataclass
 class Rate:
     """What belongs to one learning rate."""
@@ -113,7 +125,10 @@ class Lockstep:
         self._groups = groups
         self._lattices = {g.axis: lattice(g.save, spec.t1, rates, most) for g in groups}
         self._main = self._lattices[groups[0].axis]
-        self._rows: Sequence[Row] = []
+        # Of each row and rate how far the two were apart, and how many of these are known.
+        nothing = [(None, None)] * len(ends)
+        self._rows: list[list[Apart]] = [list(nothing) for _ in self._main.matched]
+        self._measured = self._certified = 0
         # The flow records all groups at the times of all descents too.
         every = {
             o.name: explicit(self._lattices[group.axis].flow)
@@ -163,6 +178,44 @@ class Lockstep:
         spec = self._spec.model_copy(update=update)
         return FlowRun(self._problem.without_events(), spec, "auto", (), keep_step=True)
 
+    def state(self) -> dict[str, Any]:
+        """All that `restore` goes on from, as `gradflow.storage` keeps it."""
+        pairs = [pair for row in self._rows for pair in row]
+        modified = [rate.modified for rate in self._rates if rate.modified is not None]
+        return {
+            "flow": self._flow.state(),
+            "certificate": self._certificate and self._certificate.state(),
+            "descents": [rate.descent.state() for rate in self._rates],
+            "modified": [run.state() for run in modified],
+            "measured": self._measured,
+            "certified": self._certified,
+            "known": np.array([[one is not None for one in pair] for pair in pairs]),
+            "apart": np.array(
+                [[_UNKNOWN if one is None else one for one in pair] for pair in pairs]
+            ),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a state of a comparison that was told the same, as if it was never cut.
+
+        Raises:
+            ValueError: the state is of another comparison.
+        """
+        self._flow.restore(state["flow"])
+        if self._certificate is not None:
+            self._certificate.restore(state["certificate"])
+        modified = iter(state["modified"])
+        for rate, descent in zip(self._rates, state["descents"], strict=True):
+            rate.descent.restore(descent)
+            if rate.modified is not None:
+                rate.modified.restore(next(modified))
+        self._measured, self._certified = state["measured"], state["certified"]
+        pairs = iter(zip(state["known"].tolist(), state["apart"], strict=True))
+        self._rows = [
+            [_pair(*next(pairs)) for _ in row]
+            for row in self._rows[: len(state["known"]) // len(self._rates)]
+        ]
+
     def overall(self, progress: Callable[[Progress], None]) -> Callable[[Progress], None]:
         """Reports of single runs, with the share of all descents' steps that lie behind."""
         total = sum(count for _, count in self._ends)
@@ -173,30 +226,46 @@ class Lockstep:
 
         return tell
 
-    def go(self, watch: Watch) -> None:
-        """Run all to the end, or to where the flow or whoever watches ends it."""
+    def go(self, watch: Watch, checkpoints: Checkpoints | None = None) -> None:
+        """Run all to the end, or to where the flow or whoever watches ends it.
+
+        Args:
+            watch: whoever looks on.
+            checkpoints: where the state of all is kept.
+        """
         steps, matched = self._main.steps, self._main.matched
-        to_certify = deque(self._main.flow if self._certificate is not None else ())
-        rows: list[list[Any]] = [[(None, None)] * len(self._rates) for _ in matched]
+        asked = deque(checkpoints.times(self._spec.t1, self._flow.time) if checkpoints else ())
         # In the order of their times, which near the end need not be that of the rows.
-        for place in np.argsort(matched, axis=None, kind="stable").tolist():
+        order = np.argsort(matched, axis=None, kind="stable").tolist()
+        for place in order[self._measured :]:
             i, j = divmod(place, len(self._rates))
             time = float(matched[i, j])
-            while to_certify and to_certify[0] <= time:
-                self._certify(to_certify.popleft(), watch)
-            rows[i][j] = self._measure(self._rates[j], int(steps[i, j]), time, watch)
+            self._certify(watch, time)
+            row = self._measure(self._rates[j], int(steps[i, j]), time, watch)
             if self._over(time):
-                rows = rows[:i]
+                del self._rows[i:]
                 break
-        self._rows = rows
-        while to_certify and not self._over(to_certify[0]):
-            self._certify(to_certify.popleft(), watch)
+            self._rows[i][j] = row
+            self._measured += 1
+            if checkpoints is not None and asked and asked[0] <= time:
+                asked.popleft()
+                checkpoints.keep(self.state, now=True)
+        self._certify(watch)
         self._finish(watch)
+        if checkpoints is not None:
+            checkpoints.keep(self.state, now=checkpoints.number > 0)
 
-    def _certify(self, time: float, watch: Watch) -> None:
-        assert self._certificate is not None
-        watch.reach(self._flow, time)
-        self._certificate.look(self._flow, time, watch)
+    def _certify(self, watch: Watch, until: float = np.inf) -> None:
+        """Hold the flow against its shadow at its save times up to `until`."""
+        if self._certificate is None:
+            return
+        times = self._main.flow.tolist()
+        while self._certified < len(times) and (time := times[self._certified]) <= until:
+            if self._over(time):
+                return
+            watch.reach(self._flow, time)
+            self._certificate.look(self._flow, time, watch)
+            self._certified += 1
 
     def _over(self, time: float) -> bool:
         """Whether the flow ended before `time`, or anything was cancelled."""

@@ -6,6 +6,8 @@ import math
 import numbers
 import operator
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from os import PathLike
 from typing import Any
 
 import optax
@@ -18,6 +20,7 @@ from ..progress import Shown, Watch, shown
 from ..recording import grouped
 from ..save_times import Logarithmic, SaveTimes
 from ..spectra import Spectrum
+from ..storage import Checkpoints, digest
 from ..trajectory import Trajectory
 from .run import DescentRun
 from .stepping import Optimiser
@@ -37,6 +40,7 @@ def descend(
     spectrum: Spectrum | None = None,
     batch_size: int | None = None,
     key: Key[Array, ""] | None = None,
+    checkpoints: Checkpoints | str | PathLike[str] | None = None,
     progress: Shown = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Trajectory:
@@ -62,6 +66,8 @@ def descend(
         batch_size: samples in each step's gradient, drawn anew without replacement; all of them
             unless given. What is recorded is of the whole loss all the same.
         key: from which the batches are drawn.
+        checkpoints: as in `gradflow.solve`; of those at simulated times each is kept at the first
+            moment after that time at which the descent is looked at.
         progress: ``True`` shows how far the run is, in a terminal or a notebook; a function is
             called with it now and then.
         cancelled: called now and then; the run ends when it returns true.
@@ -78,8 +84,10 @@ def descend(
         ValueError: an argument is out of range, or the optimiser was made with another rate, as
             far as that shows in its steps: those of plain gradient descent.
         TypeError: the problem has no loss, or the optimiser needs something else.
+        OtherRunError: the checkpoints are of another descent.
 
     Warns:
+        CheckpointWarning: a checkpoint could not be read or not be written.
         StabilityWarning: the steps are those of plain descent, and too long where it starts.
 
     >>> import gradflow as gf
@@ -99,7 +107,33 @@ def descend(
     end = float(f"{rate * count:.15g}") if t1 is None else t1
     run = DescentRun(problem, optimiser, rate, count, groups, end, batch_size, key)
     run.check_rate()
-    Watch(progress, cancelled).reach(run)
+    watch, kept = Watch(progress, cancelled), Checkpoints.of(checkpoints)
+    if kept is None:
+        watch.reach(run)
+        return run.trajectory()
+    told = {
+        "learning_rate": rate,
+        "steps": count,
+        "batch_size": batch_size,
+        "key": None if key is None else digest(key),
+        "save": [group.save.model_dump(mode="json") for group in groups],
+        "observables": [o.name for o in what],
+        "params": digest(problem.params, problem.static),
+        "data": digest(problem.data),
+    }
+    state = kept.begin(told)
+    if state is not None:
+        run.restore(state["descents"][0])
+
+    def keep(now: bool = False, ends: bool = False) -> None:
+        kept.keep(lambda: {"descents": [run.state()]}, now, ends)
+
+    watch = replace(watch, keep=lambda ends: keep(ends=ends))
+    for time in kept.times(end, after=run.time):
+        watch.reach(run, math.ceil(time / rate))
+        keep(now=True)
+    watch.reach(run)
+    keep(now=kept.number > 0)
     return run.trajectory()
 
 

@@ -12,6 +12,7 @@ from jaxtyping import Array, PyTree
 
 from .._devices import fetched
 from .._linalg import tree_finite
+from .._packing import packed, unpacked
 from ..fields import GradientFlow, GradientState
 from ..problem import Problem
 from ..recording import Group, Recorder
@@ -82,13 +83,9 @@ class Rows:
 
     def record(self, step: int, carry: Carry) -> bool:
         """One row more, unless parameters, loss or gradient are not finite: then false."""
-        dtype = jax.tree.leaves(carry.params)[0].dtype
-        time = jax.device_put(np.asarray(step * self._learning_rate, dtype))
-        moment = (self._recorder, time, carry.params, self._data)
+        moment = self._moment(step, carry)
         if self._memory is None:
-            readings = self._recorder.readings
-            remembers = any(r.memory is not None for r in readings)
-            self._memory = _begin(*moment) if remembers else (None,) * len(readings)
+            self._begin(moment)
         values, memory, finite = _row(*moment, self._memory)
         self.evaluations += 1
         if not bool(finite):
@@ -98,6 +95,17 @@ class Rows:
         self._values.append(fetched(values))
         self._steps.append(step)
         return True
+
+    def _moment(self, step: int, carry: Carry) -> tuple[Recorder, Array, PyTree, PyTree]:
+        dtype = jax.tree.leaves(carry.params)[0].dtype
+        time = jax.device_put(np.asarray(step * self._learning_rate, dtype))
+        return self._recorder, time, carry.params, self._data
+
+    def _begin(self, moment: tuple[Recorder, Array, PyTree, PyTree]) -> None:
+        """The memories before the first row."""
+        readings = self._recorder.readings
+        remembers = any(r.memory is not None for r in readings)
+        self._memory = _begin(*moment) if remembers else (None,) * len(readings)
 
     def close(self, step: int, carry: Carry) -> None:
         """A last row where the run ended before it was due."""
@@ -110,6 +118,27 @@ class Rows:
             return self._nothing()
         columns = zip(*self._values, strict=True)
         return [jax.tree.map(lambda *r: np.stack(r), *column) for column in columns]
+
+    def state(self) -> dict[str, Any]:
+        """What `restore` goes on from, beside the rows themselves."""
+        return {
+            "steps": self.steps,
+            "evaluations": self.evaluations,
+            "memory": None if self._memory is None else packed(self._memory),
+        }
+
+    def restore(self, state: dict[str, Any], rows: list[np.ndarray], carry: Carry) -> None:
+        """Go on from a state and its rows, the arrays of all observables in order."""
+        self._steps = state["steps"].tolist()
+        self.evaluations = state["evaluations"]
+        if state["memory"] is not None:
+            self._begin(self._moment(0, carry))
+            self._memory = unpacked(state["memory"], self._memory)
+        structure = jax.tree.structure(self._nothing())
+        self._values = [
+            tuple(jax.tree.unflatten(structure, [values[i] for values in rows]))
+            for i in range(len(self._steps))
+        ]
 
     def _nothing(self) -> list[PyTree[np.ndarray]]:
         """No rows, in the shapes that they would have."""

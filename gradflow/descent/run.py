@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time as clock
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -12,9 +13,10 @@ from jaxtyping import Array, Key, PyTree
 
 from .._devices import agreed, placed_like
 from .._linalg import PRECISION
+from .._packing import packed, unpacked
 from ..problem import Problem
 from ..progress import Progress
-from ..recording import Group, series
+from ..recording import Group, rows_of, series
 from ..trajectory import TIME, Trajectory, Variable
 from . import stability, stepping
 from .rows import Rows
@@ -197,6 +199,38 @@ class DescentRun:
             gradient_evaluations=self._spent,
         )
 
+    def state(self) -> dict[str, Any]:
+        """All that `restore` goes on from, as `gradflow.storage` keeps it."""
+        return {
+            "result": self.result,
+            "carry": packed(self._carry),
+            "safe": None if self._safe is self._carry else packed(self._safe),
+            "record": self._so_far(),
+            "rows": [rows.state() for rows in self._rows],
+            "spent": self._spent,
+            "looked": self._looked,
+            "wall_seconds": self._wall_seconds,
+            "compile_seconds": self._compile_seconds,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a state of a descent that was told the same, as if it had never been cut.
+
+        Raises:
+            ValueError: the state is of another descent.
+        """
+        like = self._carry
+        self._carry = unpacked(state["carry"], like)
+        self._safe = self._carry if state["safe"] is None else unpacked(state["safe"], like)
+        every = rows_of([rows.group for rows in self._rows], state["record"])
+        with jax.default_matmul_precision(PRECISION):
+            for rows, kept, (_, found) in zip(self._rows, state["rows"], every, strict=True):
+                rows.restore(kept, found, self._carry)
+        self.result, self._spent = state["result"], state["spent"]
+        self._looked = state["looked"]
+        self._wall_seconds += state["wall_seconds"]
+        self._compile_seconds += state["compile_seconds"]
+
     def trajectory(self) -> Trajectory:
         """All that was recorded of it, now that it has ended."""
         assert self.result is not None
@@ -204,6 +238,10 @@ class DescentRun:
             with jax.default_matmul_precision(PRECISION):
                 for rows in self._rows:
                     rows.close(self.step, self._carry)
+        return replace(self._so_far(), final_params=self._problem.model(self.params))
+
+    def _so_far(self) -> Trajectory:
+        """All that was recorded of it so far."""
         found = series(
             self._problem,
             [rows.group for rows in self._rows],
@@ -226,7 +264,6 @@ class DescentRun:
             variables=variables,
             coords=found.coords,
             final_time=self.time,
-            final_params=self._problem.model(self.params),
             stats=stats,
-            result=self.result,
+            result=self.result or "unfinished",
         )

@@ -14,6 +14,7 @@ from ..flow import FlowRun, Lanes
 from ..problem import Problem
 from ..progress import Progress
 from ..trajectory import Trajectory
+from .finished import Done
 from .overview import Overview
 
 
@@ -27,6 +28,7 @@ class Batches:
         begin: makes its run, which does not advance by itself.
         size: runs at once.
         overview: of all runs.
+        done: told of every run that is done.
         strict: whether it is an error that seeds cannot be solved so; else they are left.
 
     Attributes:
@@ -40,10 +42,11 @@ class Batches:
         begin: Callable[[Problem], FlowRun],
         size: int,
         overview: Overview,
+        done: Done,
         strict: bool,
     ):
         self._build, self._begin, self._size = build, begin, size
-        self._overview, self._strict = overview, strict
+        self._overview, self._done, self._strict = overview, done, strict
         self._first: tuple[int, Problem] | None = None
         self._seeds: dict[FlowRun, int] = {}  # of the runs under way
         self._lanes: dict[str, Lanes] = {}  # by the solver's name
@@ -132,7 +135,8 @@ class Batches:
         self._last = seed, replace(report, fraction=1.0)
         self._overview.note(seed, 1.0, report.gradient_evaluations)
         try:
-            self.outcomes[seed] = run.trajectory()
+            self.outcomes[seed] = found = run.trajectory()
+            self._done.note(seed, found)
         except Exception as error:
             self.outcomes[seed] = error
 

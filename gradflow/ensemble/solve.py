@@ -8,18 +8,31 @@ import time as clock
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import jax
 import numpy as np
 
 from .._devices import spread
-from ..flow import FAILURES, RESULTS, FlowRun, check_tolerance, checked, observed, solve
+from ..flow import (
+    FAILURES,
+    RESULTS,
+    FlowRun,
+    FlowSpec,
+    check_tolerance,
+    checked,
+    identity,
+    observed,
+    solve,
+)
 from ..problem import Problem
 from ..progress import Shown, shown
 from ..solvers import countable
+from ..storage import Checkpoints
 from ..trajectory import Trajectory
 from .batches import Batches
+from .finished import Done
 from .overview import Overview
 from .record import assemble
 from .threads import Threads
@@ -121,6 +134,7 @@ def solve_ensemble(
     t1: float,
     batching: Batching = "auto",
     at_once: int | None = None,
+    checkpoints: Checkpoints | str | PathLike[str] | None = None,
     progress: Shown = None,
     cancelled: Callable[[], bool] | None = None,
     **options: Any,
@@ -146,6 +160,8 @@ def solve_ensemble(
         at_once: seeds at once; on threads, unless given, as many as there are processors. In one
             program all of them: give fewer where memory is short, and each that ends makes room
             for another.
+        checkpoints: as in `gradflow.solve`: every run that is done is kept, and on threads the
+            state of those under way.
         progress: as in `gradflow.solve`, of all together, by one thread at a time; in one
             program, as the slowest of those under way reports it.
         cancelled: called now and then, from several threads; everything ends when it returns
@@ -160,9 +176,11 @@ def solve_ensemble(
         ValueError: there is no seed, or one is there twice, or `at_once` is below 1; or, with
             ``"vmap"``, two seeds or an option do not allow it.
         TypeError: `solve` has no such option, or `build` is no function of a seed.
+        OtherRunError: the checkpoints are of another ensemble.
         Exception: what the first seed has raised, if none has come to a run.
 
     Warns:
+        CheckpointWarning: a checkpoint could not be read or not be written.
         UserWarning: ``"auto"`` went back to threads, since one program for all had failed.
 
     >>> import gradflow as gf
@@ -198,20 +216,29 @@ def solve_ensemble(
 
     began = clock.perf_counter()
     overview = Overview(len(seeds), progress if callable(progress) else None, cancelled)
-    outcomes: dict[int, Trajectory | Exception] = {}
-    left, compile_seconds = list(seeds), 0.0
-    if _in_batches(batching, call.arguments):
-        size = min(at_once or len(seeds), len(seeds))
+    done = Done(
+        build_problem,
+        Checkpoints.of(checkpoints),
+        lambda: _identity(build_problem, seeds[0], call.arguments),
+    )
+    outcomes: dict[int, Trajectory | Exception] = dict(done.before(seeds))
+    for seed in outcomes:
+        overview.end(seed)
+    left, compile_seconds = [seed for seed in seeds if seed not in outcomes], 0.0
+    if left and _in_batches(batching, call.arguments):
+        size = min(at_once or len(left), len(left))
         begin = _beginning(call.arguments)
-        batches = Batches(build_problem, begin, size, overview, strict=batching == "vmap")
-        left = batches.all(seeds)
-        outcomes, compile_seconds = batches.outcomes, batches.compile_seconds
+        batches = Batches(build_problem, begin, size, overview, done, strict=batching == "vmap")
+        left = batches.all(left)
+        outcomes |= batches.outcomes
+        compile_seconds = batches.compile_seconds
         at_once = None
     if left and not (outcomes and overview.ends()):
-        found = Threads(build_problem, options, overview).all(left, at_once)
+        found = Threads(build_problem, options, overview, done).all(left, at_once)
         outcomes |= found
         if isinstance(first := found[left[0]], Trajectory):  # while the others waited
             compile_seconds += first.stats["compile_seconds"]
+    done.close()
     members, failures = _sorted_out(seeds, outcomes)
     short = any(run.result == "cancelled" for run in members.values())
     return Ensemble(
@@ -292,11 +319,28 @@ def _accelerated() -> bool:
 def _beginning(arguments: Mapping[str, Any]) -> Callable[[Problem], FlowRun]:
     """Makes the run of a problem, given all other arguments of `solve`."""
     solver, observables = arguments["solver"], arguments["observables"]
-    others = ("problem", "observables", "progress", "cancelled")
-    spec = checked(**{name: arguments[name] for name in arguments if name not in others})
+    spec = _spec_of(arguments)
 
     def begin(problem: Problem) -> FlowRun:
         check_tolerance(spec.rtol, problem.dtype)
         return FlowRun(problem, spec, solver, observed(problem, spec, observables), alone=False)
 
     return begin
+
+
+def _spec_of(arguments: Mapping[str, Any]) -> FlowSpec:
+    others = ("problem", "observables", "checkpoints", "progress", "cancelled")
+    return checked(**{name: arguments[name] for name in arguments if name not in others})
+
+
+def _identity(
+    build: Callable[[int], Problem], seed: int, arguments: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What an ensemble was told but for its seeds, of which there may be more next time."""
+    spec = _spec_of(arguments)
+    try:
+        problem = build(seed)
+        what = observed(problem, spec, arguments["observables"])
+    except Exception as error:  # which is told of when its run is begun
+        return {"seed": seed, "failed": type(error).__name__}
+    return identity(problem, spec, arguments["solver"], what) | {"seed": seed}

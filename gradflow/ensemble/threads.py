@@ -14,6 +14,7 @@ import jax
 from ..flow import solve
 from ..problem import Problem
 from ..trajectory import Trajectory
+from .finished import Done
 from .overview import Overview
 
 
@@ -24,12 +25,17 @@ class Threads:
         build: makes the problem of a seed.
         options: of `solve`.
         overview: of all runs.
+        done: told of every run that is done, and where those under way are kept.
     """
 
     def __init__(
-        self, build: Callable[[int], Problem], options: dict[str, Any], overview: Overview
+        self,
+        build: Callable[[int], Problem],
+        options: dict[str, Any],
+        overview: Overview,
+        done: Done,
     ):
-        self._build, self._options, self._overview = build, options, overview
+        self._build, self._options, self._overview, self._done = build, options, overview, done
         self._compiled = threading.Event()
         self._settings = _settings()
 
@@ -67,12 +73,15 @@ class Threads:
 
         try:
             with _same_settings(self._settings):
-                return solve(
+                run = solve(
                     self._build(seed),
                     **self._options,
+                    checkpoints=self._done.checkpoints(seed),
                     progress=tell,
                     cancelled=self._overview.ends,
                 )
+                self._done.note(seed, run)
+                return run
         except Exception as error:
             return error
         finally:

@@ -6,6 +6,7 @@ from .plan import observed as observed
 from .run import FlowRun as FlowRun
 from .solve import checked as checked
 from .solve import solve as solve
+from .solving import identity as identity
 from .spec import FAILURES as FAILURES
 from .spec import RESULTS as RESULTS
 from .spec import FlowSpec as FlowSpec

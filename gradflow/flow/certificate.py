@@ -22,9 +22,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import jax
 import numpy as np
 
+from .._devices import fetched
 from .._linalg import Separation, separation
 from ..observables import Observable
 from ..problem import Problem
@@ -72,6 +72,22 @@ class Certificate:
         )
         self._rows: dict[float, Separation | None] = {}
 
+    def state(self) -> dict[str, Any]:
+        """All that `restore` goes on from, as `gradflow.storage` keeps it."""
+        rows = {time: row for time, row in fetched(self._rows).items() if row is not None}
+        return {
+            "shadow": self._shadow.state(),
+            "times": list(self._rows),
+            "seen": list(rows),
+            "rows": np.array([*rows.values()]).reshape(-1, len(Separation._fields)),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a state of the certificate of the same run."""
+        self._shadow.restore(state["shadow"])
+        rows = dict(zip(state["seen"], (Separation(*row) for row in state["rows"]), strict=True))
+        self._rows = {time: rows.get(time) for time in state["times"]}
+
     def look(self, run: FlowRun, time: float, watch: Watch) -> None:
         """Hold the run against its shadow at `time`, which it has reached; times must ascend."""
         here, time = run.at(time), run.rounded(time)
@@ -99,7 +115,7 @@ class Certificate:
         failed = self._shadow.result in FAILURES and self._shadow.time < end
         self._shadow.cut(min(end, self._shadow.time))
         shadow = self._shadow.trajectory()
-        found = {time: row for time, row in jax.device_get(self._rows).items() if row is not None}
+        found = {time: row for time, row in fetched(self._rows).items() if row is not None}
         relative = {time: row.relative for time, row in found.items() if 0 < row.travelled < np.inf}
         here = trajectory.time.tolist()
         errors = {

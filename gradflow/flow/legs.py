@@ -62,14 +62,55 @@ class Legs:
 
     def start(self) -> Carry:
         """The carry at t = 0."""
-        plan, problem, limits = self._plan, self._problem, self._limits
+        plan, problem = self._plan, self._problem
         state = plan.field.init(problem.params, problem.data)
-        carry = stepping.start(self._stepper, state, plan.save_times, limits.t1, problem.data)
-        if self._stop.relative_gradient_norm is not None:
-            relative = self._stop.relative_gradient_norm * float(carry.first_gradient)
-            least = array(max(relative, float(limits.gradient_norm)), problem.dtype)
-            self._limits = replace(limits, gradient_norm=least)
+        carry = stepping.start(self._stepper, state, plan.save_times, self._limits.t1, problem.data)
+        self.limit_gradient(carry)
         return self._placed(carry)
+
+    def limit_gradient(self, carry: Carry) -> None:
+        """The norm at which the run stops may be a share of that at the start."""
+        share, limits = self._stop.relative_gradient_norm, self._limits
+        if share is not None:
+            least = max(share * float(carry.first_gradient), float(limits.gradient_norm))
+            self._limits = replace(limits, gradient_norm=array(least, self._problem.dtype))
+
+    def state(self) -> dict[str, Any]:
+        """What `restore` goes on from, beside the carry."""
+        return {
+            "solver": self.solver,
+            "log": self._log,
+            "began": self._began,
+            "patience": self._patience,
+        }
+
+    def restore(self, state: dict[str, Any], carry: Carry) -> Carry:
+        """Go on in the leg of a state.
+
+        Args:
+            state: of a run that was told the same.
+            carry: of the first leg.
+
+        Returns:
+            A carry of the same form as that leg's.
+
+        Raises:
+            ValueError: there is no such solver.
+        """
+        if state["solver"] not in self._names:
+            raise ValueError(f"the solver {state['solver']} is none of {', '.join(self._names)}")
+        if state["solver"] != self.solver:
+            self._names.reverse()
+            carry = self._placed(stepping.hand_over(self._stepper, carry, self._problem.data))
+        self._log = list(state["log"])
+        t, accepted, rejected, evaluations = state["began"]
+        self._began = (t, accepted, rejected, evaluations)
+        self._be_patient(state["patience"])
+        return carry
+
+    def _be_patient(self, attempts: int) -> None:
+        self._patience = attempts
+        self._limits = replace(self._limits, patience=array(attempts, np.int32))
 
     def advance(self, carry: Carry, attempts: int, pause: float = np.inf) -> Carry:
         """Up to `attempts` further steps; with none of them, only the compilation.
@@ -88,11 +129,12 @@ class Legs:
     def change(self, carry: Carry) -> Carry:
         """The other solver takes over."""
         assert carry.switching is not None
-        self._write(carry)
+        now, leg = self._leg(carry)
+        self._began = now
+        self._log.append(leg)
         if isinstance(self._stepper.switch, Relaxing):
             failed = float(carry.switching.saved) < 0
-            self._patience = max(_PATIENCE, 4 * self._patience) if failed else 0
-            self._limits = replace(self._limits, patience=array(self._patience, np.int32))
+            self._be_patient(max(_PATIENCE, 4 * self._patience) if failed else 0)
         self._names.reverse()
         return self._placed(stepping.hand_over(self._stepper, carry, self._problem.data))
 
@@ -105,26 +147,25 @@ class Legs:
 
     def close(self, carry: Carry) -> Carry:
         """Record the end of a run that was cut short."""
-        return stepping.close(self._stepper, carry, self._problem.data)
+        return stepping.close((self._stepper, self._problem.data), carry)
 
     def report(self, carry: Carry) -> dict[str, Any]:
         """Which solvers ran, and when: ``solver``, their names, and ``legs``."""
-        self._write(carry)
-        names = dict.fromkeys(leg["solver"] for leg in self._log)
-        return {"solver": " and ".join(names), "legs": self._log}
+        legs = [*self._log, self._leg(carry)[1]]
+        names = dict.fromkeys(leg["solver"] for leg in legs)
+        return {"solver": " and ".join(names), "legs": legs}
 
-    def _write(self, carry: Carry) -> None:
+    def _leg(self, carry: Carry) -> tuple[tuple[float, int, int, int], dict[str, Any]]:
+        """Where the leg is, and what is said of it."""
         t, *before = self._began
         now = (int(carry.accepted), int(carry.rejected), self._plan.evaluations(carry))
-        self._began = (float(carry.t), *now)
         accepted, rejected, evaluations = (b - a for a, b in zip(before, now, strict=True))
-        self._log.append(
-            {
-                "solver": self.solver,
-                "from": t,
-                "to": float(carry.t),
-                "accepted": accepted,
-                "rejected": rejected,
-                "gradient_evaluations": evaluations,
-            }
-        )
+        leg = {
+            "solver": self.solver,
+            "from": t,
+            "to": float(carry.t),
+            "accepted": accepted,
+            "rejected": rejected,
+            "gradient_evaluations": evaluations,
+        }
+        return (float(carry.t), *now), leg

@@ -13,10 +13,11 @@ from jaxtyping import PyTree
 
 from .._devices import agreed, fetched
 from .._linalg import PRECISION
+from .._packing import packed, unpacked
 from ..observables import Observable
 from ..problem import Problem
 from ..progress import Progress
-from ..recording import series
+from ..recording import rows_of, series
 from ..solvers import stepping
 from ..solvers.stepping import Carry, Kept
 from ..solvers.watching import MAX_CROSSINGS
@@ -235,14 +236,54 @@ class FlowRun:
         """
         return rows / self._plan.save_times[0].size, self._plan.spent(evaluations)
 
+    def state(self) -> dict[str, Any]:
+        """All that `restore` goes on from, as `gradflow.storage` keeps it."""
+        counter = self._plan.counter
+        return {
+            "result": self.result,
+            "carry": packed(_without_rows(self._carry)),
+            "record": self._so_far(),
+            "legs": self._legs.state(),
+            "counted": counter and counter.read(),
+            "wall_seconds": self._wall_seconds,
+            "compile_seconds": self.compile_seconds,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a state of a run that was told the same, as if it had never been cut.
+
+        Raises:
+            ValueError: the state is of another run.
+        """
+        with jax.default_matmul_precision(PRECISION):
+            like = self._legs.restore(state["legs"], self._carry)
+            carry = unpacked(state["carry"], _without_rows(like))
+            rows = rows_of(self._plan.groups, state["record"])
+            records = tuple(
+                replace(rest, **room.replaced(*found))
+                for rest, room, found in zip(carry.records, like.records, rows, strict=True)
+            )
+            carry = replace(carry, records=records)
+            self._carry = self._compiled(carry) if like is not self._carry else carry
+        self._legs.limit_gradient(carry)
+        if (counter := self._plan.counter) is not None:
+            counter.set(state["counted"])
+        self.result = state["result"]
+        self._wall_seconds += state["wall_seconds"]
+        self.compile_seconds += state["compile_seconds"]
+
     def trajectory(self) -> Trajectory:
         """All that was recorded of it, now that it has ended."""
         assert self.result is not None
-        problem, plan = self._problem, self._plan
         if self.result not in _RECORDED_TO_THE_END:
             with jax.default_matmul_precision(PRECISION):
                 self._carry = self._legs.close(self._carry)
-        carry = self._carry
+        params = self._problem.model(self._plan.field.params(self._carry.state))
+        return replace(self._so_far(), final_params=params)
+
+    def _so_far(self) -> Trajectory:
+        """All that was recorded of it so far."""
+        problem, plan, carry = self._problem, self._plan, self._carry
         stats: dict[str, Any] = {
             "gradient_evaluations": plan.evaluations(carry),
             "accepted": int(carry.accepted),
@@ -276,13 +317,18 @@ class FlowRun:
             variables=found.variables,
             coords=found.coords,
             final_time=self.time,
-            final_params=problem.model(plan.field.params(carry.state)),
             crossings=crossings,
             event_values=event_values,
             stats=stats,
-            result=self.result,
+            result=self.result or "unfinished",
             attrs={
                 "field": getattr(self._spec.field, "kind", self._spec.field),
                 "rtol": self._spec.rtol,
             },
         )
+
+
+def _without_rows(carry: Carry) -> Carry:
+    """All of a carry but what its record has too."""
+    records = tuple(replace(r, times=None, values=None) for r in carry.records)
+    return replace(carry, records=records)

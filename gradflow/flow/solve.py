@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from os import PathLike
 from typing import Any, Literal
 
 import diffrax
@@ -14,10 +15,10 @@ from ..problem import Problem, expect
 from ..progress import Shown, Watch, shown
 from ..save_times import SaveTimes
 from ..spectra import Spectrum
+from ..storage import Checkpoints
 from ..trajectory import Trajectory
-from .certificate import Certificate
 from .plan import observed
-from .run import FlowRun
+from .solving import Solving
 from .spec import NEVER, SAVE, FlowSpec, Stop, check_tolerance
 
 
@@ -36,6 +37,7 @@ def solve(
     stop: Stop = NEVER,
     max_steps: int = 100_000,
     certify: bool = False,
+    checkpoints: Checkpoints | str | PathLike[str] | None = None,
     progress: Shown = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Trajectory:
@@ -68,6 +70,8 @@ def solve(
         max_steps: attempted steps after which the run counts as failed.
         certify: whether the error of this very run is estimated too, of its parameters and of
             everything recorded: see `gradflow.flow.certificate`.
+        checkpoints: a directory, or `gradflow.Checkpoints` in one: the state of the run is kept
+            there now and then, and it goes on from the latest that is there, to the same bits.
         progress: ``True`` shows how far the run is, in a terminal or a notebook; a function is
             called with it now and then.
         cancelled: called now and then; the run ends when it returns true.
@@ -79,6 +83,10 @@ def solve(
     Raises:
         ValueError: an argument is out of range, or `rtol` is below what the dtype can hold.
         TypeError: the problem has no loss where one is needed.
+        OtherRunError: the checkpoints are of another run.
+
+    Warns:
+        CheckpointWarning: a checkpoint could not be read or not be written; the run goes on.
 
     >>> import gradflow as gf
     >>> import optax
@@ -97,17 +105,8 @@ def solve(
     )  # fmt: skip
     check_tolerance(rtol, problem.dtype, certify)
     what = observed(problem, spec, observables)
-    run = FlowRun(problem, spec, solver, what, keep_step=certify)
-    watch = Watch(progress, cancelled)
-    if not certify:
-        watch.reach(run)
-        return run.trajectory()
-    certificate = Certificate(problem, spec, what)
-    for time in spec.save.build(t1):
-        watch.reach(run, time)
-        certificate.look(run, time, watch)
-    watch.reach(run)
-    return certificate.attach(run, watch)
+    solving = Solving(problem, spec, solver, what, Checkpoints.of(checkpoints))
+    return solving.go(Watch(progress, cancelled))
 
 
 def checked(**fields: Any) -> FlowSpec:

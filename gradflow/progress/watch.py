@@ -88,10 +88,13 @@ class Watch:
         progress: told now and then how far a run is; `gradflow.progress.shown` has made a
             function of what was ``True``.
         cancelled: asked now and then whether to end.
+        keep: called wherever a run could go on from later, with whether it ends there: keeps its
+            state, if it is time.
     """
 
     progress: Shown = None
     cancelled: Callable[[], bool] | None = None
+    keep: Callable[[bool], None] | None = None
 
     def reach(self, run: Run, until: float = math.inf) -> None:
         """Advance `run` to `until`, to its end, or to where it is cancelled."""
@@ -99,5 +102,11 @@ class Watch:
             run.advance(until)
             if callable(self.progress):
                 self.progress(run.progress())
-            if run.result is None and self.cancelled is not None and anywhere(self.cancelled()):
+            ends = run.result is None and self._cancelled()
+            if self.keep is not None:
+                self.keep(ends)
+            if ends:
                 run.end("cancelled")
+
+    def _cancelled(self) -> bool:
+        return self.cancelled is not None and anywhere(self.cancelled())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -13,6 +14,7 @@ from ..ensemble import checked_seeds, solve_ensemble
 from ..flow import FlowSpec, checked
 from ..problem import Problem
 from ..progress import Progress, Shown, shown
+from ..storage import Checkpoints, OtherRunError
 from ..tasks import Task
 from ..trajectory import Trajectory
 from .fits import Fit, fits
@@ -77,6 +79,7 @@ def scaling_study(
     t1: float,
     model_weights: int = 0,
     build: Callable[[Task, int], Problem] = _build,
+    checkpoints: Checkpoints | str | PathLike[str] | None = None,
     progress: Shown = None,
     cancelled: Callable[[], bool] | None = None,
     **options: Any,
@@ -95,6 +98,7 @@ def scaling_study(
         model_weights: up to how many weights `Task.counterpart` is run too, e.g. the transformer
             itself beside its coupled system.
         build: makes the problem of a task and a seed.
+        checkpoints: as in `gradflow.solve_ensemble`, for the runs of every size.
         progress: as in `gradflow.solve`, of all together, by one thread at a time.
         cancelled: called now and then, from several threads; everything ends when it returns
             true, and what is finished is kept.
@@ -133,7 +137,7 @@ def scaling_study(
     plan = Plan.of(task, spec.vary, model_weights)
     measured: dict[Task, Measured] = {}
     failures: list[str] = []
-    done = 0
+    done, kept = 0, Checkpoints.of(checkpoints)
     for i, (point, places) in enumerate(plan.points.items()):
         if cancelled is not None and cancelled():
             break
@@ -146,9 +150,12 @@ def scaling_study(
                 partial(build, point),
                 seeds,
                 **arguments | {"solver": solver},
+                checkpoints=kept and kept.child(f"point-{i}"),
                 progress=tell and _overall(tell, name, i, len(plan.points)),
                 cancelled=cancelled,
             )
+        except OtherRunError:
+            raise
         except Exception as error:  # of this point alone: the others go on
             failures.append(f"{name}: {type(error).__name__}: {error}")
             continue

@@ -29,6 +29,12 @@ class Counter:
         with self._lock:
             self._count += int(amount)
 
+    def set(self, count: int) -> None:
+        """Go on from `count`."""
+        jax.effects_barrier()
+        with self._lock:
+            self._count = count
+
     def read(self) -> int:
         """The count, once everything under way has been counted."""
         jax.effects_barrier()

@@ -257,8 +257,14 @@ def go_on(kept: Kept, attempts: Array, carry: Carry) -> Carry:
 
 
 @eqx.filter_jit(donate="all-except-first")
-def close(stepper: Stepper, carry: Carry, data: PyTree) -> Carry:
-    """Record the end of a run that was cut short; one more evaluation of the field."""
+def close(kept: tuple[Stepper, PyTree], carry: Carry) -> Carry:
+    """Record the end of a run that was cut short; one more evaluation of the field.
+
+    Args:
+        kept: the stepper and the data, which stay as they are.
+        carry: where it ends; its buffers are reused.
+    """
+    stepper, data = kept
     slope = stepper.term.vf(carry.t, carry.state, data)
 
     def append(recorder, records: Records) -> Records:

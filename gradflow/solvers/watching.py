@@ -5,6 +5,7 @@ from __future__ import annotations
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .._linalg import tree_select
@@ -35,6 +36,21 @@ class Records(eqx.Module):
             jax.tree.map(lambda rows, v: rows.at[row].set(v), self.values, values),
             memory,
         )
+
+    def replaced(self, times: np.ndarray, values: list[np.ndarray]) -> dict[str, PyTree]:
+        """Its ``times`` and ``values`` with the first rows as given, of which it may have none."""
+
+        def filled(room: Array, rows: np.ndarray) -> Array:
+            whole = np.array(room)
+            whole[: len(rows)] = rows
+            return jax.device_put(whole)
+
+        leaves, structure = jax.tree.flatten(self.values)
+        every = [filled(room, rows) for room, rows in zip(leaves, values, strict=True)]
+        return {
+            "times": filled(self.times, times),
+            "values": jax.tree.unflatten(structure, every),
+        }
 
 
 class Crossings(eqx.Module):

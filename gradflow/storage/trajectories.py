@@ -1,0 +1,64 @@
+"""Trajectories as netCDF files."""
+
+from __future__ import annotations
+
+import errno
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..trajectory import Trajectory, Variable
+from .files import StorageError, write
+from .trees import rest, with_arrays
+
+if TYPE_CHECKING:
+    import xarray
+
+
+def write_trajectory(path: Path, trajectory: Trajectory) -> None:
+    """A trajectory as netCDF-4, for `read_trajectory` or any reader of netCDF."""
+    dataset = trajectory.to_xarray()
+    record = json.dumps(rest(trajectory), default=lambda value: value.tolist())
+    dataset.attrs = {"Conventions": "gradflow-1", "record": record}
+    write(path, lambda beside: _to_netcdf(dataset, beside))
+
+
+def _to_netcdf(dataset: xarray.Dataset, path: Path) -> None:
+    try:
+        dataset.to_netcdf(path, engine="netcdf4")
+    except RuntimeError as error:  # how netCDF says that the disk is full
+        raise OSError(errno.EIO, f"{error} (is the disk full?)") from None
+
+
+def read_trajectory(path: Path) -> Trajectory:
+    """The trajectory in a netCDF file that `write_trajectory` made.
+
+    Raises:
+        StorageError: the file is missing, damaged or of another origin.
+    """
+    import xarray
+
+    try:
+        with xarray.open_dataset(path, engine="netcdf4", decode_times=False) as dataset:
+            dataset.load()
+        record = with_arrays(json.loads(dataset.attrs["record"]))
+        return Trajectory(
+            variables={
+                str(name): Variable(
+                    array.values,
+                    tuple(map(str, array.dims)),
+                    array.attrs["long_name"],
+                    array.attrs["units"],
+                )
+                for name, array in dataset.data_vars.items()
+            },
+            coords={str(name): array.values for name, array in dataset.coords.items()},
+            **record,
+        )
+    except FileNotFoundError:
+        raise StorageError(f"{path} does not exist") from None
+    except (OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise StorageError(f"{path} is damaged: {reason}") from None
+    except (KeyError, ValueError, TypeError, AttributeError):
+        raise StorageError(f"{path} is not a trajectory that gradflow wrote") from None
