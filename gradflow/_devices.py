@@ -10,7 +10,8 @@ import equinox as eqx
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jaxtyping import PyTree
+from jax.sharding import Sharding
+from jaxtyping import Array, PyTree
 
 
 def leads() -> bool:
@@ -59,6 +60,15 @@ def fetched(tree: PyTree) -> PyTree:
     return jax.device_get(jax.tree.map(here, tree))
 
 
+def put(array: Array | np.ndarray, sharding: Sharding) -> Array:
+    """An array of this host on the devices of a sharding; all processes have the same."""
+    if sharding.is_fully_addressable:
+        return jax.device_put(array, sharding)
+    # `jax.device_put` would compare what the processes have, and find NaN different from NaN.
+    here = np.asarray(array)
+    return jax.make_array_from_callback(here.shape, sharding, lambda part: here[part])
+
+
 def spread(tree: PyTree) -> bool:
     """Whether any array of the tree lies on more than one device."""
     arrays = (leaf for leaf in jax.tree.leaves(tree) if isinstance(leaf, jax.Array))
@@ -81,9 +91,9 @@ def placed_like(params: PyTree, tree: PyTree) -> PyTree:
             for a, b in zip(jax.tree.leaves(node), leaves, strict=True)
         )
 
-    def put(node: Any) -> Any:
+    def moved(node: Any) -> Any:
         if not is_alike(node):
             return node
         return jax.tree.map(lambda a, b: jax.device_put(a, b.sharding), node, params)
 
-    return jax.tree.map(put, tree, is_leaf=is_alike)
+    return jax.tree.map(moved, tree, is_leaf=is_alike)

@@ -11,6 +11,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxtyping import Array
 from pydantic import Field
 
+from ._devices import put
 from ._spec import Spec
 from .problem import Problem, expect
 
@@ -133,20 +134,20 @@ class Mesh(Spec):
         length = self._samples(problem)
         self._check_params(problem)
 
-        def put(leaf: Array, axis: int | None, name: str) -> Array:
+        def cut(leaf: Array, axis: int | None, name: str) -> Array:
             # As compiled programs write it, to which one written otherwise would be another.
             spec = () if axis is None else (*(None,) * axis, name)
-            return jax.device_put(leaf, NamedSharding(mesh, PartitionSpec(*spec)))
+            return put(leaf, NamedSharding(mesh, PartitionSpec(*spec)))
 
         def shared(leaf: Any) -> Any:
             if not eqx.is_array(leaf):
                 return leaf
             # Of arrays without samples of their own, only the first axis is likely to be one.
             axes = leaf.shape if problem.has_samples else leaf.shape[:1]
-            return put(leaf, axes.index(length) if length in axes else None, _DATA)
+            return cut(leaf, axes.index(length) if length in axes else None, _DATA)
 
         data = jax.tree.map(shared, problem.data)
-        params = jax.tree.map(lambda x: put(x, self._cut(x), _PARAMS), problem.params)
+        params = jax.tree.map(lambda x: cut(x, self._cut(x), _PARAMS), problem.params)
         return eqx.tree_at(
             lambda p: (p.params, p.data), problem, (params, data), is_leaf=lambda x: x is None
         )
