@@ -226,7 +226,8 @@ def solve_ensemble(
         overview.end(seed)
     left, compile_seconds = [seed for seed in seeds if seed not in outcomes], 0.0
     if left and _in_batches(batching, call.arguments):
-        size = min(at_once or len(left), len(left))
+        # As many as in a run that was never cut: of another size, programs round otherwise.
+        size = min(at_once or len(seeds), len(seeds))
         begin = _beginning(call.arguments)
         batches = Batches(build_problem, begin, size, overview, done, strict=batching == "vmap")
         left = batches.all(left)

@@ -62,7 +62,8 @@ def read_tree(path: Path) -> Tree:
         StorageError: the file is missing or damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here, for NumPy does not close what it cannot read.
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         tree = json.loads(arrays.pop(_TREE).item())
     except FileNotFoundError:
