@@ -7,6 +7,7 @@ import json
 import math
 import re
 from collections.abc import Iterator
+from tempfile import TemporaryDirectory
 
 import equinox as eqx
 import jax
@@ -102,7 +103,13 @@ def stiff() -> dict:
     mesh = gf.Mesh(data=2, params=4)
     one = gf.solve(problem, t1=2.0, save=SAVE)
     many, about = run_of(mesh.place(problem), t1=2.0)
+    with TemporaryDirectory() as kept:
+        options = {"t1": 2.0, "save": SAVE, "checkpoints": kept}
+        half = gf.solve(mesh.place(problem), cancelled=lambda: True, **options)
+        resumed = gf.solve(mesh.place(problem), **options)
     return about | {
+        "cut at": half.final_time,
+        "resumed": distance(numbers(many), numbers(resumed)),
         "solvers": [[leg["solver"] for leg in run.stats["legs"]] for run in (one, many)],
         "error": distance(one.final_params, many.final_params) / one["distance"][-1],
         "whole": mesh.whole(problem),

@@ -84,6 +84,11 @@ def test_the_solver_changes_where_it_does_on_one_device(found):
     assert found["stiff"]["whole"] == ["b"]
 
 
+def test_a_run_that_was_cut_goes_on_to_the_same_bits(found):
+    assert 0 < found["stiff"]["cut at"] < 2
+    assert found["stiff"]["resumed"] == 0
+
+
 def test_descents_certificates_and_spectra_are_those_of_one_device(found):
     assert found["everything"]["error"] < 1e-12
 
