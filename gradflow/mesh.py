@@ -58,7 +58,10 @@ class Mesh(Spec):
     them, as do data that are none of a sample. Everything that a run computes follows from where
     these lie: its answers are those of one device, to rounding. Gradients are summed over the
     devices of `data`; the solver's own arithmetic stays where the parameters are, and only norms
-    are summed over those of `params`.
+    are summed over those of `params`. Three take all parameters as one vector, of which every
+    device then holds the whole: spectra, polishing and `gradflow.solvers.LanczosRadius`.
+
+    The arrays of a problem are made on one device, or on each host, before they are placed.
 
     Attributes:
         data: how many devices share the samples; a divisor of their number.
