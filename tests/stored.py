@@ -161,6 +161,27 @@ def killed(directory):
     return save(directory, {}, MANIFEST)
 
 
+def killed_on_its_way(directory):
+    """With a state to go on from."""
+    made = save(directory, {}, MANIFEST)
+    keep(made, {"flow": {"record": flow("unfinished")}, "descents": [{"record": flow()}]})
+    return made
+
+
+def killed_between_seeds(directory):
+    """With two of three done."""
+    made = save(directory, {}, MANIFEST | {"seeds": 3}, CONFIG + "seeds: 3\n")
+    keep(made, {"seeds": storage.Finished({str(i): {"run": flow()} for i in (3, 4)})})
+    return made
+
+
+def keep(directory, state):
+    """A checkpoint."""
+    checkpoints = storage.Checkpoints(directory / storage.CHECKPOINTS)
+    checkpoints.begin({})
+    checkpoints.keep(lambda: state, now=True)
+
+
 def killed_at_once(directory):
     """Before even the configuration was written."""
     return save(directory, {}, MANIFEST, config=None)
@@ -181,5 +202,6 @@ def outdated(directory):
 STATES = {
     "whole": whole, "seeds": of_seeds, "sizes": of_sizes, "failed": failed,
     "interrupted": interrupted, "killed": killed, "killed at once": killed_at_once,
+    "killed on its way": killed_on_its_way, "killed between seeds": killed_between_seeds,
     "killed at the end": killed_at_the_end, "outdated": outdated,
 }  # fmt: skip

@@ -96,7 +96,12 @@ def test_a_page_stands_alone_and_is_well_formed(state, pages, read):
         ("seeds", "1 of 3 seeds failed ; the others, and what was computed of these, are kept"),
         ("sizes", "1 failed ; the others are kept"),
         ("failed", f"Failed at t = 4 : {gf.RESULTS['step_underflow']}; what was computed is kept"),
-        ("interrupted", "Interrupted at t = 4 ; what was computed is kept"),
+        (
+            "interrupted",
+            "Interrupted at t = 4 ; what was computed is kept; gradflow resume goes on",
+        ),
+        ("killed on its way", f"Unfinished at t = 4 : {gf.RESULTS['unfinished']}; gradflow resume"),
+        ("killed between seeds", "Unfinished : 2 seeds are kept; it was killed"),
         ("killed", "Unfinished : nothing was kept; it was killed, was ended by an error"),
         ("killed at once", "It has no config.yaml: it was killed before that was written."),
         ("killed at the end", "Unfinished : reached t1 at t = 4, but not all of its files are"),

@@ -20,7 +20,7 @@ RESULTS = {
     "loss": "the loss fell to its limit",
     "wall_time": "the wall time allowed was used up",
     "cancelled": "it was interrupted",
-    "unfinished": "it was cut off, or is still under way; this is what was kept last",
+    "unfinished": "it was cut off or is still under way, and this is what was kept last",
     "step_limit": "it took max_steps steps; raise max_steps, loosen rtol, or ask for a shorter t1",
     "step_underflow": (
         "no step was small enough: the loss or its gradient is not finite or not smooth beyond "

@@ -70,18 +70,23 @@ def _asked(run: storage.Run, config: Config | None) -> str:
     return line[:1].upper() + line[1:]
 
 
+_GOES_ON = "; gradflow resume goes on with it"
+
+
 def _verdict(run: storage.Run) -> tuple[str, str, str]:
     """How it ended: whether that is good, in a word, and what more there is to say."""
     flow = run.trajectories.get("flow")
     failures = run.summary.get("seeds", run.summary).get("failures", ())
     if flow is None and run.scaling is None:
-        told = ": nothing was kept; it was killed, was ended by an error, or is still going on"
-        return "open", "Unfinished", told
+        seeds = sum(name.startswith(storage.SEED_OF) for name in run.trajectories)
+        kept = f"{seeds} seeds are kept" if seeds else "nothing was kept"
+        told = f": {kept}; it was killed, was ended by an error, or is still going on"
+        return "open", "Unfinished", told + _GOES_ON
     if flow is None:
         if failures:
             return "bad", f"{len(failures)} failed", "; the others are kept"
         if run.scaling is not None and run.scaling.result == "cancelled":
-            return "open", "Interrupted", "; what was computed is kept"
+            return "open", "Interrupted", "; what was computed is kept" + _GOES_ON
         return _complete(run, "the study was run")
     at = f" at t = {flow.final_time:.6g}"
     if SEED in flow.coords:
@@ -90,6 +95,8 @@ def _verdict(run: storage.Run) -> tuple[str, str, str]:
             told = "; the others, and what was computed of these, are kept"
             return "bad", f"{len(failures)} of {seeds} seeds failed", told
         told = f"{seeds} seeds, each to its end"
+    elif flow.result == "unfinished":
+        return "open", f"Unfinished{at}", f": {RESULTS[flow.result]}" + _GOES_ON
     elif flow.result in FAILURES:
         return "bad", f"Failed{at}", f": {RESULTS[flow.result]}; what was computed is kept"
     else:
@@ -99,11 +106,11 @@ def _verdict(run: storage.Run) -> tuple[str, str, str]:
         *(one.result for one in (flow, *run.descents)),
     )
     if "cancelled" in results:
-        return "open", f"Interrupted{at}", "; what was computed is kept"
+        return "open", f"Interrupted{at}", "; what was computed is kept" + _GOES_ON
     return _complete(run, told)
 
 
 def _complete(run: storage.Run, told: str) -> tuple[str, str, str]:
     if "ended" not in run.manifest:
-        return "open", "Unfinished", f": {told}, but not all of its files are there"
+        return "open", "Unfinished", f": {told}, but not all of its files are there" + _GOES_ON
     return "good", "Done", f": {told}"

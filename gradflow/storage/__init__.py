@@ -25,6 +25,7 @@ from .run import FLOW as FLOW
 from .run import MANIFEST as MANIFEST
 from .run import REPORT as REPORT
 from .run import SCALING as SCALING
+from .run import SEED_OF as SEED_OF
 from .run import SOURCE as SOURCE
 from .run import SUMMARY as SUMMARY
 from .run import Run as Run

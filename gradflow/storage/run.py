@@ -28,6 +28,7 @@ SCALING = "scaling.nc"
 FIGURES = "figures"
 REPORT = "report.html"
 CHECKPOINTS = "checkpoints"
+SEED_OF = "seed-"  # begins the name of a seed's own trajectory, while the others are under way
 _LOCK = ".lock"
 # What a run has computed.
 _RESULTS = (
@@ -42,7 +43,8 @@ class Run:
 
     Attributes:
         directory: where it lies.
-        trajectories: every trajectory by the stem of its file, e.g. ``"flow"``.
+        trajectories: every trajectory by the stem of its file, e.g. ``"flow"``; of a run under way
+            what was kept last, and of several seeds those that are done, e.g. ``"seed-0"``.
         summary: the headline numbers.
         manifest: what made the run: versions, device, seed, command, times.
         claims: the task's claims, by the fields of `gradflow.tasks.Claim` or of its `Tally`.
@@ -65,8 +67,15 @@ class Run:
 
     @property
     def flow(self) -> Trajectory:
-        """The flow's trajectory."""
-        return self.trajectories["flow"]
+        """The flow's trajectory; of a run that was cut off, or is under way, as last kept.
+
+        Raises:
+            StorageError: there is none, or not yet.
+        """
+        if (flow := self.trajectories.get(Path(FLOW).stem)) is None:
+            there = ", ".join(self.trajectories) or "nothing"
+            raise StorageError(f"{self.directory} has no flow that could be read; there is {there}")
+        return flow
 
     @property
     def descents(self) -> tuple[Trajectory, ...]:
@@ -230,7 +239,7 @@ def _under_way(directory: Path) -> dict[str, Trajectory]:
     found = {Path(FLOW).stem: state["flow"]["record"]} if "flow" in state else {}
     for i, descent in enumerate(state.get("descents", ())):
         found[Path(DESCENT.format(i)).stem] = descent["record"]
-    return found
+    return found | {SEED_OF + seed: kept["run"] for seed, kept in state.get("seeds", {}).items()}
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:
