@@ -279,3 +279,16 @@ def test_a_fingerprint_is_that_of_the_values():
     others = ({"w": jnp.ones(3, jnp.float32)}, {"v": jnp.ones(3)}, {"w": jnp.ones((1, 3))})
     for other in (*others, {"w": jnp.ones(3).at[1].add(1e-15)}):
         assert storage.digest(other) != same
+
+
+def test_a_state_that_does_not_fit_is_refused(tmp_path):
+    """As one that another version has left; what was wrong with it is told."""
+    problem = gf.Problem(lambda w, data: 0.5 * w**2, 1.0)
+    gf.solve(problem, t1=2.0, checkpoints=tmp_path, cancelled=lambda: True)
+    kept = Checkpoints(tmp_path)
+    left = kept.latest()
+    left["flow"]["carry"] = left["flow"]["carry"][1:]
+    kept.begin(left["identity"])
+    kept.keep(lambda: left, now=True)
+    with pytest.raises(OtherRunError, match=r"do not fit.*: \d+ arrays for \d+ places; allowed"):
+        gf.solve(problem, t1=2.0, checkpoints=tmp_path)

@@ -127,9 +127,7 @@ def compare(
             "modified": modified is not None,
         }
         what = observed(problem, spec, observables)
-        state = kept.begin(identity(problem, spec, solver, what) | of_descents)
-        if state is not None:
-            together.restore(state)
+        kept.go_on(identity(problem, spec, solver, what) | of_descents, together.restore)
         watch = replace(watch, keep=lambda ends: kept.keep(together.state, last=ends))
     together.go(watch, kept)
     return together.comparison(watch, drift_limit)

@@ -121,9 +121,7 @@ def descend(
         "params": digest(problem.params, problem.static),
         "data": digest(problem.data),
     }
-    state = kept.begin(told)
-    if state is not None:
-        run.restore(state["descents"][0])
+    kept.go_on(told, lambda state: run.restore(state["descents"][0]))
 
     def keep(now: bool = False, ends: bool = False) -> None:
         kept.keep(lambda: {"descents": [run.state()]}, now, ends)

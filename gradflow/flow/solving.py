@@ -44,11 +44,9 @@ class Solving:
         self._run = FlowRun(problem, spec, solver, observables, keep_step=spec.certify)
         self._certificate = Certificate(problem, spec, observables) if spec.certify else None
         self._certified = 0  # save times at which the error is known
-        if checkpoints is None:
-            return
-        state = checkpoints.begin(identity(problem, spec, solver, observables))
-        if state is not None:
-            self._restore(state)
+        if checkpoints is not None:
+            told = identity(problem, spec, solver, observables)
+            checkpoints.go_on(told, self._restore)
 
     def _state(self) -> dict[str, Any]:
         certificate = self._certificate

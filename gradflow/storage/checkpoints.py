@@ -87,7 +87,6 @@ class Checkpoints:
     >>> import optax
     >>> problem = gf.Problem(optax.l2_loss, 1.0, 0.0)  # L(w) = w^2 / 2
     >>> kept = gf.Checkpoints("runs/bowl/checkpoints", save=gf.Linear(count=3))
-    >>> told = []
     >>> half = gf.solve(problem, t1=2.0, checkpoints=kept, cancelled=lambda: True)
     >>> flow = gf.solve(problem, t1=2.0, checkpoints=kept)  # goes on where that was cut
     >>> half.result, flow.result, bool((flow["loss"] == gf.solve(problem, t1=2.0)["loss"]).all())
@@ -146,6 +145,33 @@ class Checkpoints:
         self._refuse_others(content["identity"])
         self._files.forget_after(self.number)
         return content
+
+    def go_on(
+        self, identity: Mapping[str, Any], restore: Callable[[dict[str, Tree]], None]
+    ) -> None:
+        """Have a run go on from the latest state that can be read, if there is one.
+
+        Args:
+            identity: as in `begin`.
+            restore: takes the state; what it raises says that the state does not fit.
+
+        Raises:
+            OtherRunError: the state is that of another run.
+
+        Warns:
+            CheckpointWarning: there are states that cannot be read.
+        """
+        state = self.begin(identity)
+        if state is None:
+            return
+        try:
+            restore(state)
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            raise OtherRunError(
+                f"{self.directory} has checkpoints that do not fit, such as another version of "
+                f"gradflow may have left: {error}; allowed: another directory",
+                (),
+            ) from error
 
     def latest(self) -> dict[str, Tree] | None:
         """The latest state that can be read, of whatever run; ``None`` if there is none."""

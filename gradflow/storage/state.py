@@ -11,6 +11,7 @@ that what it costs to keep a state does not grow with what is there already:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -145,8 +146,8 @@ class StateFiles:
     def forget_after(self, number: int) -> None:
         """Remove what comes after a state: damaged ones, and rows of one that was never whole."""
         for path in self.folder.glob("*"):
-            stem = path.name[:6]
-            if stem.isdecimal() and int(stem) > number:
+            digits = re.match(r"(\d{6,})[-.]", path.name)
+            if digits and int(digits[1]) > number:
                 path.unlink(missing_ok=True)
 
     def clear(self) -> None:
