@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .flow import RESULTS as RESULTS
     from .flow import Stop as Stop
     from .flow import solve as solve
+    from .mesh import Mesh as Mesh
     from .observables import Event as Event
     from .observables import Observable as Observable
     from .observables import Part as Part
@@ -69,6 +70,7 @@ _HOMES = {
     "Progress": "progress",
     "Stop": "flow",
     "solve": "flow",
+    "Mesh": "mesh",
     "Event": "observables",
     "Explicit": "save_times",
     "Linear": "save_times",

@@ -10,11 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
+from ._devices import fetched, put, spread
+
 
 def packed(tree: PyTree) -> list[np.ndarray]:
     """The arrays of a pytree, in the order of its leaves; of random keys what they consist of."""
     leaves = jax.tree.leaves(eqx.filter(tree, eqx.is_array))
-    return [np.asarray(jax.random.key_data(x) if _is_key(x) else x) for x in leaves]
+    return fetched([jax.random.key_data(x) if _is_key(x) else x for x in leaves])
 
 
 def unpacked(arrays: list[np.ndarray], like: PyTree) -> PyTree:
@@ -51,4 +53,4 @@ def _placed(array: np.ndarray, leaf: Array) -> Array:
             f"{array.dtype} of shape {array.shape} for {leaf.dtype} of shape {leaf.shape}"
         )
     # Where there is only one device it is not named: computations stay free to choose it.
-    return jax.device_put(array, leaf.sharding if len(leaf.sharding.device_set) > 1 else None)
+    return put(array, leaf.sharding) if spread(leaf) else jax.device_put(array)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import jax
 
 from ._blame import UsersError, told
 from ._faults import nearest
 from .config import Config
 from .flow.plan import observed
+from .mesh import MeshError
 from .observables import check_events
 from .problem import Problem
 from .tasks import Python, TargetError
@@ -42,6 +45,27 @@ def prepare(config: Config) -> Problem:
         except (TypeError, ValueError) as error:
             raise UnfitError(key, str(error)) from None
     return problem
+
+
+def placed(config: Config, problem: Problem) -> Problem:
+    """The problem on the devices of the configuration's mesh, if it has one.
+
+    Raises:
+        UnfitError: there are not so many devices, or they cannot be given equal shares.
+    """
+    if config.mesh is None:
+        return problem
+    try:
+        return config.mesh.place(problem)
+    except MeshError as error:
+        raise UnfitError(f"mesh.{error.key}", str(error)) from None
+
+
+def uncut(config: Config, problem: Problem) -> Iterator[str]:
+    """A line that says which parameters the configuration's mesh cannot share out, if any."""
+    if config.mesh is not None and (names := config.mesh.whole(problem)):
+        count = config.mesh.params
+        yield f"{', '.join(names)}: whole on every device, having no axis that {count} divides"
 
 
 def _check_own(task: Python, config: Config, problem: Problem) -> None:

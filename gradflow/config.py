@@ -19,6 +19,7 @@ from .comparison import Descents
 from .critical_points import Polish
 from .fields import GRADIENT
 from .flow import FlowSpec, check_tolerance
+from .mesh import Mesh
 from .observables import COMMON
 from .scaling import Scaling
 from .storage import Checkpoint
@@ -69,6 +70,7 @@ class Config(Spec):
         polish: whether, or how, the critical point is found that the flow goes to.
         scaling: a study of what runs measure at other sizes of the problem, in place of its one
             run; null for none.
+        mesh: the devices over which the run is spread; null for one.
     """
 
     problem: TaskSpec
@@ -85,6 +87,7 @@ class Config(Spec):
     descent: Descents | None = None
     polish: bool | Polish = False
     scaling: Scaling | None = None
+    mesh: Mesh | None = None
 
     @field_validator("output")
     @classmethod
@@ -105,6 +108,8 @@ class Config(Spec):
             faults += self._polish_faults()
         if self.scaling is not None:
             faults += self._scaling_faults(self.scaling)
+        if self.mesh is not None:
+            faults += self._mesh_faults(self.mesh)
         try:
             check_tolerance(self.flow.rtol, self.precision, self.flow.certify)
         except ValueError as error:
@@ -175,6 +180,16 @@ class Config(Spec):
         if self.descent is not None and self.seeds == 1:
             told = "descents run beside one flow, and there is a scaling study; allowed: null"
             yield ("descent",), told
+
+    def _mesh_faults(self, mesh: Mesh) -> Iterator[tuple[tuple[str, ...], str]]:
+        if self.scaling is not None:
+            yield ("mesh",), "one run is spread, and there is a scaling study; allowed: null"
+        elif self.seeds > 1:
+            many = f"one run is spread, and there are {self.seeds} seeds"
+            yield ("mesh",), f"{many}; allowed: null, or seeds: 1"
+        if self.polishing is not None and mesh.distributed and mesh.params > 1:
+            told = "what is polished must lie whole on every host, and mesh.params cuts it"
+            yield ("polish",), f"{told}; allowed: false, or mesh.params: 1"
 
 
 def parse(model: type[Model], path: str | PathLike[str], overrides: Sequence[str] = ()) -> Model:

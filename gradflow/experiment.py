@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,14 +16,16 @@ import numpy as np
 
 from . import comparison, ensemble, flow, report, scaling, storage
 from ._blame import UsersError, not_finite, told
+from ._devices import all_or_none, fetched
 from .analysis import Band, band
-from .building import build, prepare
+from .building import build, placed, prepare, uncut
 from .config import Config
 from .config import load as load_config
 from .critical_points import CriticalPoint, polish
 from .manifest import begin, end, go_on, interrupt
 from .plotting import FILES
 from .problem import Problem
+from .processes import NO_PLACE, kept_once
 from .progress import Progress
 from .report import Shown, invariants, keep, of_flow, of_run, of_study, phases, render
 from .tasks import Claim, Tally, Task, tally
@@ -59,6 +61,7 @@ class Outcome(NamedTuple):
         return between or "cancelled" in (run.result for run in runs)
 
 
+@kept_once
 def run(
     config: Config,
     directory: Path,
@@ -101,7 +104,7 @@ def run(
             other versions of what it is computed by.
     """
     # First of all, because a problem that cannot be built should leave nothing behind.
-    problem = prepare(config)
+    problem = placed(config, prepare(config))
     with _place(config, directory, overwrite, resume, command) as place:
         # Half a second of imports that compilation leaves the time for.
         warmer = threading.Thread(target=_import_ahead, args=(config.figures,), daemon=True)
@@ -119,7 +122,8 @@ def run(
             storage.write_trajectory(directory / storage.COMPARISON, compared.record)
         # Only now, so that whatever ends this the flow is kept.
         with _told(problem, config.problem.source):
-            outcome = outcome._replace(notes=_notes(problem, outcome.flow))
+            notes = (*_notes(problem, outcome.flow), *uncut(config, problem))
+            outcome = outcome._replace(notes=notes)
             outcome = _polished(config, problem, outcome, cancelled)
         if (point := outcome.critical_point) is not None:
             storage.write_arrays(directory / storage.CRITICAL_POINT, _named_arrays(point.params))
@@ -203,13 +207,15 @@ def _place(
     """The directory of a run, which no other process can have, with what the run begins with."""
     source = config.problem.source
     code = source.read_bytes() if source is not None else b""  # it may lie where the run goes
-    with storage.lock(directory, overwrite or resume):
-        if resume and (directory / storage.MANIFEST).exists():
-            manifest, told = go_on(config, directory, command)
-            for line in told:
-                warnings.warn(line, storage.CheckpointWarning, stacklevel=4)
-        else:
-            manifest = begin(config, directory, command, overwrite)
+    with ExitStack() as held:
+        with all_or_none(NO_PLACE):
+            held.enter_context(storage.lock(directory, overwrite or resume))
+            if resume and (directory / storage.MANIFEST).exists():
+                manifest, told = go_on(config, directory, command)
+                for line in told:
+                    warnings.warn(line, storage.CheckpointWarning, stacklevel=4)
+            else:
+                manifest = begin(config, directory, command, overwrite)
         if code:
             storage.write(directory / storage.SOURCE, code)
         spec = config.checkpoint or storage.Checkpoint(wall_seconds=None)
@@ -376,7 +382,7 @@ def final_loss(trajectory: Trajectory) -> float | None:
 def _named_arrays(params: Any) -> dict[str, np.ndarray]:
     leaves = jax.tree_util.tree_leaves_with_path(eqx.filter(params, eqx.is_array))
     return {
-        jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf)
+        jax.tree_util.keystr(path, simple=True, separator="."): fetched(leaf)
         for path, leaf in leaves
     }
 

@@ -16,6 +16,7 @@ import jax
 
 from . import storage
 from .config import Config, dump
+from .mesh import Mesh
 from .tasks import Python
 
 _PACKAGES = ("gradflow", "jax", "jaxlib", "diffrax", "equinox", "optax", "numpy", "xarray")
@@ -169,12 +170,19 @@ def _manifest(config: Config, command: str) -> dict[str, Any]:
     return {
         **origin(command),
         "device": {"platform": device.platform, "kind": device.device_kind},
+        **({"mesh": _spread(config.mesh)} if config.mesh is not None else {}),
         "precision": config.precision,
         "seed": config.seed,
         **({"seeds": config.seeds} if config.seeds > 1 else {}),
         **own,
         "config": kept(config).model_dump(mode="json"),
     }
+
+
+def _spread(mesh: Mesh) -> dict[str, int]:
+    """How many devices share what, and how many there are, of how many processes."""
+    shares = {"data": mesh.data, "params": mesh.params}
+    return {**shares, "devices": len(jax.devices()), "processes": jax.process_count()}
 
 
 def _commit() -> str | None:

@@ -5,12 +5,13 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "gradflow"
 FLOORS = (
+    {"_devices"},
     {
         *("_blame", "_linalg", "_packing", "_parameters", "_spec", "_spectral", "_yaml"),
         *("progress", "trajectory"),
     },
     {"problem", "save_times", "solvers", "analysis"},
-    {"fields", "observables", "plotting", "storage"},
+    {"fields", "mesh", "observables", "plotting", "storage"},
     {"recording"},
     {"spectra", "invariants"},
     {"descent", "flow", "tasks"},
@@ -18,7 +19,7 @@ FLOORS = (
     {"scaling"},
     {"_faults", "_sweeps"},
     {"config"},
-    {"manifest", "building"},
+    {"manifest", "building", "processes"},
     {"report"},
     {"experiment", "doctor"},
     {"sweep"},

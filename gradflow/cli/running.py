@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -58,6 +59,7 @@ def solve_and_tell(
     quiet: bool = False,
 ) -> None:
     """Do what `config` says in `directory`; print where it is, and say how it went."""
+    _join(config, source)
     prepare(config)
 
     from .. import experiment
@@ -174,6 +176,23 @@ def load(config: Path, overrides: Sequence[str] = ()) -> Config:
         return load(config, overrides)
     except ConfigError as error:
         fail(str(error))
+
+
+def _join(config: Config, source: Source) -> None:
+    """Find the other processes of the run, if it has any; the first of them speaks for all."""
+    if config.mesh is None or not config.mesh.distributed:
+        return
+    from .._devices import leads
+    from ..mesh import MeshError
+
+    try:
+        config.mesh.join()
+    except MeshError as error:
+        fail(str(source.fault(f"mesh.{error.key}", str(error))))
+    if not leads():
+        context = click.get_current_context()
+        context.with_resource(redirect_stdout(io.StringIO()))
+        context.with_resource(redirect_stderr(io.StringIO()))
 
 
 def prepare(config: Config) -> None:

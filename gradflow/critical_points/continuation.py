@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from .._devices import anywhere
 from ..solvers.conjugate_gradients import conjugate_gradients
 from .landscape import Landscape, Look, Spectrum, distance, look, newton_step, spectrum
 
@@ -167,7 +168,7 @@ def continuation(
             stopped = "rounding"
         elif steps == max_steps:
             stopped = "max_steps"
-        elif cancelled():
+        elif anywhere(cancelled()):
             stopped = "cancelled"
         if stopped:
             break

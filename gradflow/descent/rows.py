@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
+from .._devices import fetched
 from .._linalg import tree_finite
 from .._packing import packed, unpacked
 from ..fields import GradientFlow, GradientState
@@ -91,7 +92,7 @@ class Rows:
             return False
         self._memory = memory
         # Not kept on the device: thousands of small buffers take more room than their contents.
-        self._values.append(jax.device_get(values))
+        self._values.append(fetched(values))
         self._steps.append(step)
         return True
 

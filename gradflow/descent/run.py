@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Key, PyTree
 
+from .._devices import agreed, placed_like
 from .._linalg import PRECISION
 from .._packing import packed, unpacked
 from ..problem import Problem
@@ -75,8 +76,8 @@ class DescentRun:
 
     def _begin(self) -> Carry:
         descent, problem = self._descent, self._problem
-        carry = stepping.start(descent, problem.params)
-        return stepping.advance(descent, problem.data, carry.step, carry)  # only compiles
+        carry = placed_like(problem.params, stepping.start(descent, problem.params))
+        return self._steps_to(0, carry)  # only compiles
 
     @property
     def step(self) -> int:
@@ -143,7 +144,7 @@ class DescentRun:
         before, began = self._carry, clock.perf_counter()
         after = self._steps_to(goal, before)
         made = int(after.step) - int(before.step)
-        rate = made / (clock.perf_counter() - began)
+        rate = made / agreed(clock.perf_counter() - began)
         most = min(4 * max(made, self._chunk), _MOST)
         self._chunk = int(np.clip(rate * _CHUNK_SECONDS, 1, most))
         if not bool(after.finite):

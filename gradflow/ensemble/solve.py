@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import jax
 import numpy as np
 
+from .._devices import spread
 from ..flow import (
     FAILURES,
     RESULTS,
@@ -206,6 +207,11 @@ def solve_ensemble(
         problem = build(seed)
         if not isinstance(problem, Problem):
             raise TypeError(f"build must return a gradflow.Problem, got {problem!r}")
+        if spread((problem.params, problem.data)):
+            raise ValueError(
+                "the problem of a seed lies on several devices, and seeds run on one each; pass "
+                "problems that gradflow.Mesh has not placed, or solve them one after the other"
+            )
         return problem
 
     began = clock.perf_counter()

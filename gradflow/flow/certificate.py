@@ -22,9 +22,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import jax
 import numpy as np
 
+from .._devices import fetched
 from .._linalg import Separation, separation
 from ..observables import Observable
 from ..problem import Problem
@@ -74,7 +74,7 @@ class Certificate:
 
     def state(self) -> dict[str, Any]:
         """All that `restore` goes on from, as `gradflow.storage` keeps it."""
-        rows = {time: row for time, row in jax.device_get(self._rows).items() if row is not None}
+        rows = {time: row for time, row in fetched(self._rows).items() if row is not None}
         return {
             "shadow": self._shadow.state(),
             "times": list(self._rows),
@@ -115,7 +115,7 @@ class Certificate:
         failed = self._shadow.result in FAILURES and self._shadow.time < end
         self._shadow.cut(min(end, self._shadow.time))
         shadow = self._shadow.trajectory()
-        found = {time: row for time, row in jax.device_get(self._rows).items() if row is not None}
+        found = {time: row for time, row in fetched(self._rows).items() if row is not None}
         relative = {time: row.relative for time, row in found.items() if 0 < row.travelled < np.inf}
         here = trajectory.time.tolist()
         errors = {

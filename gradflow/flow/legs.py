@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
+from .._devices import placed_like
 from ..problem import Problem
 from ..solvers import stepping
 from ..solvers.stepping import Carry, Kept, Limits, Step, Stepper
@@ -65,7 +66,7 @@ class Legs:
         state = plan.field.init(problem.params, problem.data)
         carry = stepping.start(self._stepper, state, plan.save_times, self._limits.t1, problem.data)
         self.limit_gradient(carry)
-        return carry
+        return self._placed(carry)
 
     def limit_gradient(self, carry: Carry) -> None:
         """The norm at which the run stops may be a share of that at the start."""
@@ -100,7 +101,7 @@ class Legs:
             raise ValueError(f"the solver {state['solver']} is none of {', '.join(self._names)}")
         if state["solver"] != self.solver:
             self._names.reverse()
-            carry = stepping.hand_over(self._stepper, carry, self._problem.data)
+            carry = self._placed(stepping.hand_over(self._stepper, carry, self._problem.data))
         self._log = list(state["log"])
         t, accepted, rejected, evaluations = state["began"]
         self._began = (t, accepted, rejected, evaluations)
@@ -135,7 +136,14 @@ class Legs:
             failed = float(carry.switching.saved) < 0
             self._be_patient(max(_PATIENCE, 4 * self._patience) if failed else 0)
         self._names.reverse()
-        return stepping.hand_over(self._stepper, carry, self._problem.data)
+        return self._placed(stepping.hand_over(self._stepper, carry, self._problem.data))
+
+    def _placed(self, carry: Carry) -> Carry:
+        """The carry that begins a leg, with what steps are made of where the parameters are."""
+        made_of = (carry.state, carry.solver_state, carry.controller_state, carry.switching)
+        parts = placed_like(self._problem.params, (*made_of, carry.last))
+        names = ("state", "solver_state", "controller_state", "switching", "last")
+        return replace(carry, **dict(zip(names, parts, strict=True)))
 
     def close(self, carry: Carry) -> Carry:
         """Record the end of a run that was cut short."""

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
+from .._devices import agreed, fetched
 from .._linalg import PRECISION
 from .._packing import packed, unpacked
 from ..observables import Observable
@@ -136,7 +137,7 @@ class FlowRun:
         self.change_solver()
         tried, before = self._tried, clock.perf_counter()
         carry = self._legs.advance(self._carry, self._pace.attempts, until)
-        passed = clock.perf_counter() - before
+        passed = agreed(clock.perf_counter() - before)
         self.spend(passed)
         self.go_to(carry)
         self._pace.took(self._tried - tried, passed)
@@ -291,7 +292,7 @@ class FlowRun:
             "wall_seconds": self._wall_seconds,
             "compile_seconds": self.compile_seconds,
         }
-        every_record, watched = jax.device_get((carry.records, carry.crossings))
+        every_record, watched = fetched((carry.records, carry.crossings))
         filled = [int(records.filled) for records in every_record]
         found = series(
             problem,

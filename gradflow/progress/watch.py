@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from .._devices import anywhere
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -100,8 +102,11 @@ class Watch:
             run.advance(until)
             if callable(self.progress):
                 self.progress(run.progress())
-            ends = run.result is None and self.cancelled is not None and self.cancelled()
+            ends = run.result is None and self._cancelled()
             if self.keep is not None:
                 self.keep(ends)
             if ends:
                 run.end("cancelled")
+
+    def _cancelled(self) -> bool:
+        return self.cancelled is not None and anywhere(self.cancelled())

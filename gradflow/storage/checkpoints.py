@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import PyTree
 from pydantic import Field
 
+from .._devices import anywhere
 from .._packing import packed
 from .._spec import Spec
 from ..save_times import SaveTimes
@@ -30,7 +31,12 @@ _MOST_SHARE = 0.02  # of the time that checkpoints may take, but where times are
 
 
 class CheckpointWarning(UserWarning):
-    """A checkpoint could not be used or not be written; the run goes on without it."""
+    """A checkpoint could not be used or not be written; the run goes on without it.
+
+    >>> import gradflow as gf
+    >>> import warnings
+    >>> warnings.simplefilter("error", gf.CheckpointWarning)  # for who would rather have it end
+    """
 
 
 class OtherRunError(StorageError):
@@ -241,7 +247,7 @@ class Checkpoints:
     def _due(self) -> bool:
         every = self.spec.wall_seconds
         passed = clock.perf_counter() - self._last
-        return every is not None and passed >= max(every, self._cost / _MOST_SHARE)
+        return every is not None and anywhere(passed >= max(every, self._cost / _MOST_SHARE))
 
     def clear(self) -> None:
         """Remove all states, those of parts too: the run is whole, and kept elsewhere."""

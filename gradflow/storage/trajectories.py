@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,11 @@ from .trees import rest, with_arrays
 
 if TYPE_CHECKING:
     import xarray
+
+
+# HDF5 is not safe for threads, such as those of seeds that keep their states at the same moment, and
+# xarray's own locks do not cover all of it.
+_ONE_AT_A_TIME = threading.Lock()
 
 
 def write_trajectory(path: Path, trajectory: Trajectory) -> None:
@@ -25,7 +31,8 @@ def write_trajectory(path: Path, trajectory: Trajectory) -> None:
 
 def _to_netcdf(dataset: xarray.Dataset, path: Path) -> None:
     try:
-        dataset.to_netcdf(path, engine="netcdf4")
+        with _ONE_AT_A_TIME:
+            dataset.to_netcdf(path, engine="netcdf4")
     except RuntimeError as error:  # how netCDF says that the disk is full
         raise OSError(errno.EIO, f"{error} (is the disk full?)") from None
 
@@ -39,7 +46,10 @@ def read_trajectory(path: Path) -> Trajectory:
     import xarray
 
     try:
-        with xarray.open_dataset(path, engine="netcdf4", decode_times=False) as dataset:
+        with (
+            _ONE_AT_A_TIME,
+            xarray.open_dataset(path, engine="netcdf4", decode_times=False) as dataset,
+        ):
             dataset.load()
         record = with_arrays(json.loads(dataset.attrs["record"]))
         return Trajectory(
