@@ -11,6 +11,7 @@ a flow of a minute, in one process and alternating with the same flow without an
 import argparse
 import os
 import random
+import shutil
 import signal
 import statistics
 import subprocess
@@ -23,6 +24,7 @@ import jax
 import numpy as np
 
 import gradflow as gf
+from gradflow.storage import read_trajectory
 
 CONFIG = Path(__file__).parent.parent / "configs" / "cooccurrence.yaml"
 # Tight, so that more of a process's life is integration; a state at every fortieth of the time.
@@ -68,7 +70,7 @@ def same(folder: Path, other: Path) -> bool:
         if (folder / name).exists() != (other / name).exists():
             return False
         if (folder / name).exists():
-            a, b = (gf.storage.read_trajectory(path / name) for path in (folder, other))
+            a, b = (read_trajectory(path / name) for path in (folder, other))
             if list(a) != list(b) or any(a[key].tobytes() != b[key].tobytes() for key in a):
                 return False
             if any(a.crossings[key].tobytes() != b.crossings[key].tobytes() for key in a.crossings):
@@ -90,8 +92,7 @@ def explained(folder: Path) -> bool:
 def killed(folder: Path, seed: int, options: tuple[str, ...], life: float) -> tuple[int, int]:
     """Run, kill, go on; how often it was killed, and how often it had a state to go on from."""
     kills = had = 0
-    moments = [random.uniform(0.2, 1.0) * life for _ in range(random.randint(1, 3))]
-    for moment in moments:
+    for moment in [random.uniform(0.1, 0.95) * life for _ in range(random.randint(1, 3))]:
         process = solve(folder, seed, options)
         try:
             process.communicate(timeout=moment)
@@ -102,8 +103,10 @@ def killed(folder: Path, seed: int, options: tuple[str, ...], life: float) -> tu
         kills += 1
         had += any((folder / "checkpoints").glob("*.npz"))
         assert explained(folder), folder
-    if not (folder / "manifest.json").exists() or "ended" not in gf.load(folder).manifest:
-        finish(solve(folder, seed, options))
+    if not kills:
+        shutil.rmtree(folder)
+        return killed(folder, seed, options, 0.8 * life)
+    finish(solve(folder, seed, options))
     return kills, had
 
 
