@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import xarray
 
 
-# HDF5 is not safe for threads, such as those of seeds that keep their states at the same moment, and
+# HDF5 is not safe for threads, such as those of seeds that keep their states at one moment, and
 # xarray's own locks do not cover all of it.
 _ONE_AT_A_TIME = threading.Lock()
 
