@@ -144,7 +144,8 @@ def overhead(seconds: float) -> None:
         )  # fmt: skip
         return time.perf_counter() - began - flow.stats["compile_seconds"]
 
-    samples = 6 * int(100 * seconds / solve(600))
+    samples = 6000
+    samples = 6 * int(samples / 6 * seconds / solve(samples))
     ratios = []
     with tempfile.TemporaryDirectory() as home:
         for i in range(3):
