@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from command import gradflow
-from distributed.comm import CommClosedError
+from distributed.comm.core import CommClosedError
 from jax.experimental.compilation_cache import compilation_cache
 
 import gradflow as gf

@@ -40,7 +40,7 @@ def compute(
     """
     if not points or cancelled():
         return
-    from distributed.comm import CommClosedError
+    from distributed.comm.core import CommClosedError
 
     with workers.client() as client:
         try:
