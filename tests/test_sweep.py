@@ -156,7 +156,7 @@ def test_the_same_again_runs_what_is_missing_and_failures_lose_nothing(finished,
         "die": "error",
         "raise": "error",
     }
-    errors = dict(zip(ACTIONS, record["error"], strict=True))
+    errors = dict(zip(ACTIONS, record["failure"], strict=True))
     assert errors["run"] == errors["die-once"] == errors["die-midway"] == ""
     assert errors["blow-up"].startswith("at t = 0: ")
     assert "own.py:44: in make: ValueError: no such model" in errors["raise"]

@@ -83,11 +83,12 @@ def resume(run: Path, quiet: bool) -> None:
     """Go on with the run in DIR, which was interrupted or cut off."""
     from .. import storage
 
+    config = run / storage.CONFIG
     try:
-        storage.read_manifest(run)
+        if "sweep" in storage.read_manifest(run):
+            fail(f"{run} is a sweep; go on with: gradflow sweep {config} --output {run}")
     except storage.StorageError as error:
         fail(str(error))
-    config = run / storage.CONFIG
     if not config.exists():
         fail(f"{run} was cut off before it had begun: run it again, with --overwrite")
     solve_and_tell(load(config), Source(config, (), "DIR"), run, resume=True, quiet=quiet)

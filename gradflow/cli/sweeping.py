@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,5 +74,7 @@ def sweep_and_tell(
         fail(f"interrupted, {outcome.standing}; the same command goes on from here", INTERRUPTED)
     if not quiet:
         say(str(outcome.standing))
+        for reason, count in Counter(outcome.record.attrs["left_out"].values()).items():
+            say(f"{count} series not in sweep.nc: {reason} (summary.json names them)")
     if outcome.failures:
         fail("the others are kept; --retry runs those again that have failed", NUMERICS_FAILED)

@@ -169,8 +169,8 @@ def _refuse(directory: Path, overwrite: bool) -> None:
         return
     if not overwrite and directory.is_dir():
         raise StorageError(
-            f"{directory} exists; allowed: another directory, by --output DIR, or "
-            "--overwrite to replace it"
+            f"{directory} exists; allowed: another directory, by --output DIR, "
+            "--resume to go on with the run there, or --overwrite to replace it"
         )
     if directory.is_dir():
         try:

@@ -51,7 +51,7 @@ def collect(plan: Plan, directory: Path, statuses: Mapping[str, Status]) -> Traj
     Returns:
         Over the dimensions of the plan: the scalars of `SCALARS`, the phases by their names, the
         worst drifts of what the flow conserves as ``worst_<name>``, and the texts ``result`` and
-        ``error``; over ``learning_rate`` too those of `DESCENT`; and, with their own axes first,
+        ``failure``; over ``learning_rate`` too those of `DESCENT`; and, with their own axes first,
         what the flows recorded at the same times. NaN where there is no number. Along a dimension
         of zipped keys ``attrs["coordinates"]`` names the variables that are their values;
         ``attrs["left_out"]`` says which series are not there, and why.
@@ -107,15 +107,15 @@ class _Table:
                 if axis.name != dim.name:
                     self.zipped.append(axis.name)
                     self.variables[axis.name] = Variable(axis.labels, (dim.name,), axis.name)
-        for name in ("result", "error"):
+        for name in ("result", "failure"):
             self.variables[name] = Variable(np.full(self._shape, "", object), self._dims, name)
 
     def enter(self, point: Point, status: Status, summary: dict[str, Any]) -> None:
         """What is known of a point."""
         flow = summary.get("flow", {})
-        result = flow.get("result", "error") if status.done or status.error else "missing"
+        result = flow.get("result", "failure") if status.done or status.error else "missing"
         self.variables["result"].values[point.index] = result
-        self.variables["error"].values[point.index] = status.error
+        self.variables["failure"].values[point.index] = status.error
         for name, (key, label) in SCALARS.items():
             self._put(name, label, point, flow.get(key))
         for name, at in summary.get("phases", {}).items():

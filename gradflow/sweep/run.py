@@ -18,6 +18,7 @@ from ..trajectory import Trajectory
 from .cluster import Workers
 from .engine import compute
 from .figures import of_sweep
+from .page import write_report
 from .plan import Plan
 from .point import Status, place, status
 from .record import collect
@@ -180,6 +181,8 @@ def _keep(
     if not standing.left:
         shutil.rmtree(directory / COMPILED, ignore_errors=True)
         end(manifest, directory)
+    if plan.points[0].config.report:
+        write_report(directory)
     return Sweep(record, standing, failures, bool(standing.left))
 
 
