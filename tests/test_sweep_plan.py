@@ -79,6 +79,13 @@ seed: {sweep: [0, 1]}
     ]
 
 
+def test_a_value_may_come_again_beside_another_one(tmp_path):
+    text = "flow: {t1: {sweep: [1, 1, 2], zip: a}, rtol: {sweep: [1e-3, 1e-4, 1e-3], zip: a}}"
+    plan = planned(tmp_path, text)
+    assert [p.config.flow.t1 for p in plan.points] == [1, 1, 2]
+    assert len({p.key for p in plan.points}) == 3
+
+
 def test_a_zip_may_have_the_name_of_one_of_its_keys(tmp_path):
     text = "flow: {t1: {sweep: [1, 2], zip: t1}, rtol: {sweep: [1e-3, 1e-4], zip: t1}}"
     plan = planned(tmp_path, text)
@@ -151,7 +158,19 @@ descent: {learning_rates: {sweep: [[0.1], [0.05]]}}
         ),
         (
             "flow: {t1: {sweep: [1, 2, 1]}}",
-            ["2:27: flow.t1: the value 1 stands twice; allowed: ea"],
+            ["2:27: flow.t1: 1 makes the same run as 1 before it; allowed: each once"],
+        ),
+        (
+            "flow: {t1: {sweep: [1, 1.0]}}\nseed: {sweep: [1, 2]}",
+            ["2:24: flow.t1: 1.0 makes the same run as 1 before it; allowed: each once"],
+        ),
+        (
+            "flow: {t1: {sweep: [1, 1], zip: t1}, rtol: {sweep: [1e-3, 1e-4], zip: t1}}",
+            ["2:33: flow.t1.zip: the name 't1' is taken; allowed: another"],
+        ),
+        (
+            "flow: {t1: 1}\nseed: {sweep: [1, 2]}\nmesh: {data: 2, distributed: true}",
+            ["4:30: mesh.distributed: every point is run by one process; allowed: false"],
         ),
         (
             "flow: {t1: {sweep: [1, {sweep: [2, 3]}]}}",

@@ -183,9 +183,12 @@ def _refuse(directory: Path, overwrite: bool) -> None:
 
 def _remove_litter(directory: Path) -> None:
     """What a process that was killed had half written beside its files."""
-    for path in directory.rglob(".*"):
-        if path.suffix[1:].isdecimal() and path.is_file():
-            path.unlink()
+    for path in directory.iterdir():
+        # What is in a run below, as in a point of a sweep, its own process is writing.
+        if path.is_dir() and not path.is_symlink() and not (path / _LOCK).exists():
+            _remove_litter(path)
+        elif path.name[0] == "." and path.suffix[1:].isdecimal() and path.is_file():
+            path.unlink(missing_ok=True)
 
 
 def _contents(directory: Path) -> list[Path]:

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 _LIVES = 2
 _CONFIG = {
     "distributed.scheduler.allowed-failures": _LIVES,
-    # A point that waits beside another on a worker would be blamed for its death too.
-    "distributed.scheduler.worker-saturation": 1.0,
     "distributed.admin.log-length": 0,
     "distributed.comm.timeouts.connect": "60s",
 }
@@ -150,7 +148,13 @@ def _local(count: int | None) -> Iterator[Client]:
         }
         scheduler = {
             "cls": Scheduler,
-            "options": {"dashboard": False, "host": "127.0.0.1", "port": 0},
+            # It has an HTTP server in any case, at a port that another sweep may have.
+            "options": {
+                "dashboard": False,
+                "dashboard_address": "127.0.0.1:0",
+                "host": "127.0.0.1",
+                "port": 0,
+            },
         }
         try:
             with (

@@ -164,7 +164,6 @@ def dimensions(root: Node) -> tuple[tuple[Dimension, ...], list[Fault]]:
         if not told:
             try:
                 found[path] = node, Sweep.model_validate_json(json.dumps(node.plain()))
-                told = _repeated(path, node)
             except ValidationError as error:
                 told = [
                     replace(fault, path=".".join(filter(None, (show_path(path), fault.path))))
@@ -208,20 +207,6 @@ def _misplaced(path: Path, node: Node) -> list[Fault]:
     return [Fault(*node.where, show_path(path), message)]
 
 
-def _repeated(path: Path, node: Node) -> list[Fault]:
-    """Values that stand twice: the second would be the same run."""
-    items = node.content["sweep"].content if isinstance(node.content, dict) else None
-    seen: list[str] = []
-    faults: list[Fault] = []
-    for item in items if isinstance(items, list) else ():
-        text = json.dumps(item.plain())
-        if text in seen:
-            message = f"the value {shorten(text)} stands twice; allowed: each once"
-            faults.append(Fault(*item.where, show_path(path), message))
-        seen.append(text)
-    return faults
-
-
 def _values(node: Node, spec: Sweep) -> tuple[Node, ...]:
     below = node.content["sweep"] if isinstance(node.content, dict) else node
     if isinstance(below.content, list):
@@ -246,6 +231,10 @@ def _zip_faults(
             message = f"nothing else is zipped as {quote(group)}; {near}allowed: the zip of another"
             faults.append(_of_zip(node, paths[0], f"{message} sweep, or none"))
         taken = RESERVED | {name for path, name in names.items() if path not in paths}
+        # A dimension is read by its values, so that those of which it has the name differ.
+        for path in paths:
+            texts = [json.dumps(value.plain()) for value in _values(*found[path])]
+            taken |= {names[path]} if len({*texts}) < len(texts) else set()
         if group in taken:
             message = f"the name {quote(group)} is taken; allowed: another"
             faults.append(_of_zip(node, paths[0], message))

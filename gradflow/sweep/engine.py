@@ -17,8 +17,8 @@ from .worker import work
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-_AHEAD = 2  # points with the scheduler for every worker: one is run, one waits beside it
 _PREFIX = "point-"
+_GONE = "the scheduler has gone; the same command again goes on from here"
 _LOOK = 0.2  # seconds between looks at whether all is to end
 _PATIENCE = 600.0  # seconds without a single worker: a queue on a cluster may take a while
 
@@ -36,12 +36,17 @@ def compute(
     those that have ended but what is on the disk.
 
     Raises:
-        ClusterError: no scheduler answers, or it has had no worker for a long time.
+        ClusterError: no scheduler answers, or it has gone, or has had no worker for a long time.
     """
     if not points or cancelled():
         return
+    from distributed.comm.core import CommClosedError
+
     with workers.client() as client:
-        yield from _Window(client, directory, command, cancelled).through(points)
+        try:
+            yield from _Window(client, directory, command, cancelled).through(points)
+        except CommClosedError:
+            raise ClusterError(_GONE) from None
 
 
 @dataclass
@@ -63,7 +68,8 @@ class _Window:
         waiting = iter(points)
         left = len(points)
         while left and not self.cancelled():
-            for _ in range(max(1, _AHEAD * self._workers()) - len(self._open)):
+            # One that waited beside another on a worker would be blamed for its death too.
+            for _ in range(max(1, self._workers()) - len(self._open)):
                 if (point := next(waiting, None)) is None:
                     break
                 self._submit(point)
@@ -101,7 +107,7 @@ class _Window:
     def _take(self, future: Future) -> tuple[Point, Status] | None:
         """The point whose future has ended; ``None`` if it is to be run again."""
         if future.status == "cancelled":
-            raise ClusterError("the scheduler has gone; the same command again goes on from here")
+            raise ClusterError(_GONE)
         key = str(future.key).removeprefix(_PREFIX)
         point, _ = self._open[key]
         path = place(self.directory, key)

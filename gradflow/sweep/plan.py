@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .. import _sweeps
-from .._yaml import Fault, Node, read, write
+from .._yaml import Fault, Node, read, shorten, show_path, write
 from ..config import Config, ConfigError, Reader
 from ..manifest import FREE
 from ..tasks import Python
@@ -140,7 +140,7 @@ def plan(path: str | PathLike[str], overrides: Sequence[str] = ()) -> Plan:
     if faults:
         raise ConfigError(faults)
     reader = Reader(Config, path)
-    points = []
+    points: dict[str, Point] = {}
     for index in product(*(range(len(dim)) for dim in dims)):
         values = {
             axis.path: axis.values[i]
@@ -150,16 +150,39 @@ def plan(path: str | PathLike[str], overrides: Sequence[str] = ()) -> Plan:
         config, wrong = reader.read(node := _replaced(root, values))
         faults += wrong
         if config is not None and config.scaling is not None:
-            at = node.content["scaling"] if isinstance(node.content, dict) else node
             message = "a study is a sweep of its own; allowed: null"
-            faults.append(Fault(*at.where, "scaling", message))
+            faults.append(_at(node, "scaling", message))
+        elif config is not None and config.mesh is not None and config.mesh.distributed:
+            message = "every point is run by one process; allowed: false"
+            faults.append(_at(node, "mesh.distributed", message))
         elif config is not None:
-            points.append(Point(index, config, key_of(config)))
+            point = Point(index, config, key_of(config))
+            if (same := points.setdefault(point.key, point)) is not point:
+                faults.append(_repeated(dims, index, same.index))
     if faults:
         raise ConfigError(faults)
     given = root.plain()
     assert isinstance(given, dict)
-    return Plan(dims, tuple(points), given)
+    return Plan(dims, tuple(points.values()), given)
+
+
+def _at(node: Node, key: str, message: str) -> Fault:
+    """What is wrong with the value of ``key.path``, where it stands."""
+    for part in key.split("."):
+        assert isinstance(node.content, dict)
+        node = node.content[part]
+    return Fault(*node.where, key, message)
+
+
+def _repeated(dims: Sequence[Dimension], index: Sequence[int], same: Sequence[int]) -> Fault:
+    """That a point is the run of another one."""
+    dim, i, j = next(
+        found for found in zip(dims, index, same, strict=True) if len({*found[1:]}) > 1
+    )
+    axis = dim.axes[0]
+    value, other = (shorten(json.dumps(axis.values[k].plain())) for k in (i, j))
+    message = f"{value} makes the same run as {other} before it; allowed: each once"
+    return Fault(*axis.values[i].where, show_path(axis.path), message)
 
 
 def _replaced(node: Node, values: Mapping[_sweeps.Path, Node]) -> Node:

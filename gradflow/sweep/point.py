@@ -75,6 +75,14 @@ def fail(directory: Path, error: str) -> Status:
     return Status(error=error)
 
 
+def _goes_on(directory: Path) -> bool:
+    """Whether a point that is not whole can go on: it was begun, and nothing of it is damaged."""
+    try:
+        return "ended" not in storage.read_manifest(directory)
+    except storage.StorageError:
+        return False
+
+
 def run_point(
     content: dict[str, Any],
     directory: Path,
@@ -99,6 +107,7 @@ def run_point(
     from ..building import UnfitError
     from ..config import Config
     from ..descent import StabilityWarning
+    from .plan import key_of
 
     # Dask runs a point again whose answer was lost with a worker.
     if (before := status(directory)) != Status():
@@ -107,8 +116,11 @@ def run_point(
     config = config.model_copy(update={"figures": False, "report": False})
     # Before any array of this point exists; what was compiled in another precision is kept apart.
     jax.config.update("jax_enable_x64", config.precision == "float64")
-    if not (directory / storage.MANIFEST).exists():
-        shutil.rmtree(directory, ignore_errors=True)  # it was killed before it had begun
+    source = config.problem.source
+    if source is not None and source.is_file() and key_of(config) != directory.name:
+        return fail(directory, f"{source} was changed after the sweep had begun; run it again")
+    if not _goes_on(directory):
+        shutil.rmtree(directory, ignore_errors=True)
     try:
         with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), warnings.catch_warnings():
             # Like what a user's own code prints, they would run through the progress of the whole.
