@@ -58,7 +58,8 @@ class Outcome(NamedTuple):
         compared = self.comparison
         runs = (self.flow, *(compared.descents if compared is not None else ()))
         between = self.ensemble is not None and self.ensemble.cancelled
-        return between or "cancelled" in (run.result for run in runs)
+        searching = getattr(self.critical_point, "reason", "") == "cancelled"
+        return between or searching or "cancelled" in (run.result for run in runs)
 
 
 @kept_once

@@ -13,7 +13,7 @@ import pytest
 import gradflow as gf
 from gradflow import storage
 from gradflow._packing import packed, unpacked
-from gradflow.storage import Checkpoints, Finished, OtherRunError
+from gradflow.storage import Checkpoints, Finished, OtherRunError, trees
 from gradflow.trajectory import Trajectory, Variable
 
 IDENTITY = {"rtol": 1e-4, "save": {"kind": "linear", "count": 3}, "rates": (0.1, 0.2)}
@@ -292,3 +292,16 @@ def test_a_state_that_does_not_fit_is_refused(tmp_path):
     kept.keep(lambda: left, now=True)
     with pytest.raises(OtherRunError, match=r"do not fit.*: \d+ arrays for \d+ places; allowed"):
         gf.solve(problem, t1=2.0, checkpoints=tmp_path)
+
+
+def test_whatever_is_damaged_is_told_as_that(tmp_path):
+    """Each byte of where a state's parts lie is damaged; NumPy and zipfile raise what they like."""
+    path = tmp_path / "state.npz"
+    trees.write_tree(path, {"a": np.arange(3.0), "b": [np.ones(2), 1]})
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        try:
+            trees.read_tree(path)
+        except storage.StorageError as error:
+            assert f"{path} is damaged: " in str(error)  # noqa: PT017

@@ -107,6 +107,26 @@ def test_a_flow(case, tmp_path):
     same(gf.solve(build(), **options, checkpoints=tmp_path, cancelled=lambda: True), alone)
 
 
+def test_a_certificate_that_was_cut_after_its_run(tmp_path):
+    """The run is at its end and its shadow is not: that is no whole run, at any look."""
+    options = {"t1": 6.0, "rtol": 1e-7, "certify": True, "save": gf.Explicit(times=(0.0, 6.0))}
+    alone = gf.solve(logistic_scalar()[0], **options)
+    ended = 0
+    for looks in range(1, 20):
+        seen = []
+        kept = gf.Checkpoints(tmp_path / str(looks), wall_seconds=None)
+        asked = options | {"checkpoints": kept}
+        end = lambda seen=seen, looks=looks: seen.append(None) or len(seen) >= looks  # noqa: E731
+        cut = gf.solve(logistic_scalar()[0], **asked, cancelled=end)
+        if cut.result != "cancelled":
+            same(cut, alone)
+            break
+        if cut.final_time == alone.final_time:
+            ended += 1
+            same(gf.solve(logistic_scalar()[0], **asked), alone)
+    assert ended
+
+
 def test_states_at_simulated_times(tmp_path):
     """As asked for, and then the end; each can be gone on from."""
     home = tmp_path / "alone"

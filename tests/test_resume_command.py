@@ -16,7 +16,8 @@ import pytest
 from command import QUICKSTART, SMALL, gradflow, listing
 
 import gradflow as gf
-from gradflow import flow, storage
+from gradflow import experiment, flow, storage
+from gradflow.cli import ending
 from gradflow.progress import display
 
 ALONE = ("figures=false", "report=false")
@@ -99,6 +100,28 @@ def test_a_signal_and_then_on(kind, number, alone, monkeypatch):
         assert (again.code, again.out) == (0, "run\n")
         assert again.err == "run has ended; there is nothing left to do\n"
     assert listing(Path("run")) == before
+
+
+def test_a_signal_while_the_critical_point_is_sought(alone, monkeypatch):
+    """And while nobody reads stderr any more, as when the Ctrl-C has ended what reads it too."""
+    search = experiment.polish
+
+    def interrupt(*arguments, **options):
+        with monkeypatch.context() as then:
+            then.setattr(ending, "say", gone)
+            os.kill(os.getpid(), signal.SIGINT)
+        return search(*arguments, **options)
+
+    def gone(text):
+        raise BrokenPipeError(errno.EPIPE, text)
+
+    with monkeypatch.context() as then:
+        then.setattr(experiment, "polish", interrupt)
+        done = small(*KINDS["descents"], "--output", "run")
+    assert done.code == 130
+    assert done.err.splitlines()[-1].endswith("is kept; go on with: gradflow resume run")
+    assert gradflow("resume", "run").code == 0
+    same("run", alone / "descents")
 
 
 def test_killed_by_sigkill(tmp_path):

@@ -7,7 +7,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 import click
@@ -64,7 +64,10 @@ class Interrupt:
         now = time.monotonic()
         if self._asked is None:
             self._asked = now
-            say("interrupted: ending the run and keeping it (once more to quit at once)")
+            # Whoever reads the lines may have ended by the same Ctrl-C, or the signal have come
+            # in the middle of a line: neither may end the run before it is kept.
+            with suppress(OSError, RuntimeError):
+                say("interrupted: ending the run and keeping it (once more to quit at once)")
         elif now - self._asked > 1:  # sooner, a launcher has passed on what the terminal sent too
             sys.exit(128 + number)
 

@@ -106,12 +106,15 @@ class Certificate:
             bounds; and beside each variable X an `X_error` of the same shape, its absolute error.
             In its `stats`, `error_estimate` is the largest relative error at any of these times
             and at the end, NaN if the shadow failed before that: its failure is the finding then.
-            `certification_evaluations` is what the shadow took.
+            `certification_evaluations` is what the shadow took. Where that was cancelled so was
+            the run, though it had come to its end itself.
         """
-        trajectory = run.trajectory()
-        end = trajectory.final_time
+        end = run.time
         if end not in self._rows:  # ended between save times
             self.look(run, end, watch)
+        trajectory = run.trajectory()
+        if self._shadow.result == "cancelled":  # the run had ended, and what is known of it had not
+            trajectory = replace(trajectory, result="cancelled")
         failed = self._shadow.result in FAILURES and self._shadow.time < end
         self._shadow.cut(min(end, self._shadow.time))
         shadow = self._shadow.trajectory()

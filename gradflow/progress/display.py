@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from html import escape
 from types import TracebackType
@@ -61,7 +62,8 @@ class Display:
             self._cell.update(_Html(_html(line, fraction)))
         elif not self._quiet and time.monotonic() - self._last_line >= _LOG_SECONDS:
             self._last_line = time.monotonic()
-            print(line, file=sys.stderr, flush=True)
+            with suppress(BrokenPipeError):  # who reads may go; the run goes on
+                print(line, file=sys.stderr, flush=True)
 
 
 def shown(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -68,7 +67,7 @@ def read_tree(path: Path) -> Tree:
         tree = json.loads(arrays.pop(_TREE).item())
     except FileNotFoundError:
         raise StorageError(f"{path} does not exist") from None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # damage makes NumPy and zipfile raise almost anything
         raise StorageError(f"{path} is damaged: {' '.join(str(error).split())}") from None
 
     def unmarked(value: dict[str, Any], _: Place) -> Any:
@@ -81,7 +80,10 @@ def read_tree(path: Path) -> Tree:
         }
         return Trajectory(variables, parts["coords"], **with_arrays(parts["rest"]))
 
-    return replaced(tree, (_ARRAY, _TRAJECTORY), unmarked)
+    try:
+        return replaced(tree, (_ARRAY, _TRAJECTORY), unmarked)
+    except KeyError as error:
+        raise StorageError(f"{path} is damaged: it has no array {error}") from None
 
 
 def mapped(
