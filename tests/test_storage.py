@@ -241,6 +241,12 @@ def test_what_a_killed_process_had_half_written_goes(tmp_path):
         pass
     (run / "checkpoints").rmdir()
     assert listing(run) == before
+    # Nor does it stand in the way of a run whose first file it was to be.
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new/.manifest.json.4711").write_bytes(b"half of")
+    with storage.lock(tmp_path / "new"):
+        storage.create(tmp_path / "new", MANIFEST, overwrite=False)
+    assert set(listing(tmp_path / "new")) == {"manifest.json"}
 
 
 def test_what_an_interrupted_overwrite_leaves_can_be_overwritten(tmp_path, monkeypatch):
@@ -252,7 +258,8 @@ def test_what_an_interrupted_overwrite_leaves_can_be_overwritten(tmp_path, monke
         then.setattr(storage.run, "write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             storage.create(run, {**MANIFEST, "seed": 2}, overwrite=True)
-    assert set(listing(run)) == {"manifest.json"}
+    # As it was: nothing goes before the manifest says that a new run has begun.
+    assert set(listing(run)) == {"manifest.json", "config.yaml", "flow.nc"}
     storage.create(run, {**MANIFEST, "seed": 3}, overwrite=True)
     assert gf.load(run).manifest["seed"] == 3
 

@@ -148,12 +148,13 @@ def create(directory: Path, manifest: dict[str, Any], overwrite: bool) -> None:
     with _told(directory):
         _refuse(directory, overwrite)
         directory.mkdir(parents=True, exist_ok=True)
-        # The manifest stays to the last: what is left of a run can still be overwritten.
+        Checkpoints(directory / CHECKPOINTS).clear()
+        # Before anything else goes: there is one at any moment, and none that says of a run whose
+        # results are gone that it has ended.
+        write_json(directory / MANIFEST, manifest)
         remove_results(directory)
         for name in (CONFIG, SOURCE):
             (directory / name).unlink(missing_ok=True)
-        Checkpoints(directory / CHECKPOINTS).clear()
-        write_json(directory / MANIFEST, manifest)
 
 
 def remove_results(directory: Path) -> None:
@@ -187,12 +188,16 @@ def _remove_litter(directory: Path) -> None:
         # What is in a run below, as in a point of a sweep, its own process is writing.
         if path.is_dir() and not path.is_symlink() and not (path / _LOCK).exists():
             _remove_litter(path)
-        elif path.name[0] == "." and path.suffix[1:].isdecimal() and path.is_file():
+        elif _is_litter(path) and path.is_file():
             path.unlink(missing_ok=True)
 
 
+def _is_litter(path: Path) -> bool:
+    return path.name[0] == "." and path.suffix[1:].isdecimal()
+
+
 def _contents(directory: Path) -> list[Path]:
-    return [path for path in directory.iterdir() if path.name != _LOCK]
+    return [path for path in directory.iterdir() if path.name != _LOCK and not _is_litter(path)]
 
 
 @contextmanager

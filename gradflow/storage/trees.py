@@ -130,10 +130,12 @@ def check_sum(path: Path) -> str:
     """The SHA-256 of a file.
 
     Raises:
-        StorageError: the file is missing.
+        StorageError: the file is missing or cannot be read.
     """
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:
         raise StorageError(f"{path} does not exist") from None
+    except OSError as error:
+        raise StorageError(f"{path} is damaged: {error.strerror or error}") from None
