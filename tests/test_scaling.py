@@ -380,7 +380,9 @@ def test_failures_and_interruptions_by_the_command(tmp_path, monkeypatch):
     monkeypatch.setattr(display.Display, "update", interrupt)
     done = gradflow(*solve, tmp_path / "cut")
     assert done.code == 130
-    assert done.err.splitlines()[-1] == "interrupted after 1 of 2 points; these are kept"
+    assert done.err.splitlines()[-1].startswith(
+        "interrupted after 1 of 2 points; these are kept; go on with: gradflow resume "
+    )
     assert np.isfinite(gf.load(tmp_path / "cut").scaling["T1_against_width"][0]).all()
     page = (tmp_path / "cut/report.html").read_text(encoding="utf-8")
     assert "<b>Interrupted</b><span>; what was computed is kept</span>" in page

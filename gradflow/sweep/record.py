@@ -113,7 +113,7 @@ class _Table:
     def enter(self, point: Point, status: Status, summary: dict[str, Any]) -> None:
         """What is known of a point."""
         flow = summary.get("flow", {})
-        result = flow.get("result", "failure") if status.done or status.error else "missing"
+        result = flow.get("result", "error") if status.done or status.error else "missing"
         self.variables["result"].values[point.index] = result
         self.variables["failure"].values[point.index] = status.error
         for name, (key, label) in SCALARS.items():
