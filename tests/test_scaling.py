@@ -385,4 +385,4 @@ def test_failures_and_interruptions_by_the_command(tmp_path, monkeypatch):
     )
     assert np.isfinite(gf.load(tmp_path / "cut").scaling["T1_against_width"][0]).all()
     page = (tmp_path / "cut/report.html").read_text(encoding="utf-8")
-    assert "<b>Interrupted</b><span>; what was computed is kept</span>" in page
+    assert "<b>Interrupted</b><span>; what was computed is kept; gradflow resume goes on" in page
