@@ -10,14 +10,22 @@ from extensisq.sommeijer import nfesig
 from scipy.integrate import RK45, solve_ivp
 
 import gradflow as gf
+from benchmarks.families.work_precision.criteria import criteria
+from benchmarks.families.work_precision.matched import around, cost_at, evaluations
+from benchmarks.families.work_precision.measure import Effort, measure
+from benchmarks.families.work_precision.record import Draw, Point, read, write
+from benchmarks.methods import (
+    Method,
+    Run,
+    RunFailedError,
+    Setting,
+    by_diffrax,
+    by_scipy,
+    fixed_steps,
+    own,
+)
 from benchmarks.problems import Case
-from benchmarks.work_precision import own, peers
-from benchmarks.work_precision.criteria import Criterion, criteria
-from benchmarks.work_precision.ladders import Method, Run, RunFailedError
-from benchmarks.work_precision.matched import around, cost_at, evaluations
-from benchmarks.work_precision.measure import Effort, measure
-from benchmarks.work_precision.record import Draw, Point, read, write
-from benchmarks.work_precision.setting import Setting
+from benchmarks.suite import Criterion
 from gradflow.solvers import Counter, PowerIteration
 from gradflow.solvers.spectral_radius import Point as Place
 
@@ -69,9 +77,9 @@ def test_a_run_more_accurate_than_asked_counts_as_it_is():
 def test_diffrax_evaluations_are_those_that_were_made(setting, method):
     counter = Counter()
     arguments = [jnp.asarray(x) for x in (T1, setting.times, 1e-3)]
-    solution = peers._integrate(method, setting.problem, *arguments, counter)
+    solution = by_diffrax._integrate(method, setting.problem, *arguments, counter)
     steps = int(solution.stats["num_steps"])
-    assert counter.read() == peers.explicit_evaluations(method, steps)
+    assert counter.read() == by_diffrax.explicit_evaluations(method, steps)
     assert setting.error(np.asarray(solution.ys)).worst < 0.05
 
 
@@ -81,20 +89,20 @@ def test_scipy_evaluations_are_those_that_it_reports(setting):
             lambda t, y: -EIGENVALUES * y, (0, T1), np.ones(3), method, rtol=rtol, atol=1e-3 * rtol
         ).nfev
 
-    run = peers.by_scipy(RK45, hessian=False)(setting, 1e-4)
+    run = by_scipy.by_scipy(RK45, hessian=False)(setting, 1e-4)
     assert run.evaluations == reported(RK45)
     assert setting.error(run.states).worst < 1e-3
-    run = peers.by_scipy(SSV2stab, hessian=False)(setting, 1e-4)
+    run = by_scipy.by_scipy(SSV2stab, hessian=False)(setting, 1e-4)
     # Those for the spectral radius it counts apart.
     assert run.evaluations == reported(SSV2stab) + int(nfesig)
     assert setting.error(run.states).worst < 1e-3
 
 
-@pytest.mark.parametrize("step", [peers._euler, peers._rk4])
+@pytest.mark.parametrize("step", [fixed_steps._euler, fixed_steps._rk4])
 def test_fixed_steps_are_powers_of_the_stability_polynomial(setting, step):
-    stages, degree = (1, 1) if step is peers._euler else (4, 4)
+    stages, degree = (1, 1) if step is fixed_steps._euler else (4, 4)
     share = 0.64  # steps of 0.08: 37 whole ones and half of one
-    run = peers.in_fixed_steps(step, stages)(setting, share)
+    run = fixed_steps.in_fixed_steps(step, stages)(setting, share)
 
     def factor(h):
         z = -h * EIGENVALUES

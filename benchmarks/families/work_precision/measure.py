@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from .ladders import Method, RunFailedError
+from benchmarks.methods import Setting
+from benchmarks.methods.method import Method, RunFailedError
+
 from .record import Draw, Point
-from .setting import Setting
 
 
 @dataclass(frozen=True)

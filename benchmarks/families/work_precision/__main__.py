@@ -17,16 +17,14 @@ from pathlib import Path
 
 import jax
 
+from benchmarks.methods import METHODS, Setting
 from benchmarks.problems import PROBLEMS
 
-from . import own, peers
 from .criteria import criteria
 from .figures import save
 from .measure import HEAD, Effort, line, measure
 from .record import Draw, read, write
-from .setting import Setting
 
-METHODS = {method.name: method for method in (*own.METHODS, *peers.METHODS)}
 _SMALL = [name for name, case in PROBLEMS.items() if "large" not in case.tags]
 
 

@@ -11,9 +11,9 @@ the tolerance are compared only at errors that both ladders have runs on both si
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from math import sqrt
 
+from benchmarks.suite import Criterion
 from gradflow.solvers import SOLVERS
 
 from .matched import Cost, around, cost_at, evaluations, ratio, wall
@@ -24,37 +24,6 @@ STIFF = ("hi", "mlp")
 LEVELS = (1e-2, 1e-3, 1e-4, 1e-5)
 PEER = "extensisq SSV2stab"
 DESCENT = "gradient descent"
-
-
-@dataclass(frozen=True)
-class Criterion:
-    """One line.
-
-    Attributes:
-        what: is held against what.
-        target: the most that is allowed.
-        values: by the name of the draw, and of more where there is more than one value for each.
-    """
-
-    what: str
-    target: float
-    values: dict[str, float]
-
-    @property
-    def passed(self) -> bool | None:
-        """Whether all values are at most the target; ``None`` if there are none."""
-        return max(self.values.values()) <= self.target if self.values else None
-
-    def __str__(self) -> str:
-        verdict = {True: "pass", False: "FAIL", None: "----"}[self.passed]
-        head = f"{verdict}  {self.what}: at most {self.target:.3g}"
-        if not self.values:
-            return f"{head}; not measured"
-        name, most = max(self.values.items(), key=lambda item: item[1])
-        over = sum(value > self.target for value in self.values.values())
-        span = f"{min(self.values.values()):.3g} to " if len(self.values) > 1 else ""
-        missed = f", {over} of {len(self.values)} above" if over else ""
-        return f"{head}; {span}{most:.3g} ({name}){missed}"
 
 
 def criteria(draws: Sequence[Draw]) -> Iterator[Criterion]:

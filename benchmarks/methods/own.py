@@ -22,7 +22,7 @@ from gradflow.solvers import (
     build,
 )
 
-from .ladders import DECADES, DENSE_STAGES, FINE, STABILITY_BOUND, Method, Run, RunFailedError
+from .method import DECADES, DENSE_STAGES, FINE, STABILITY_BOUND, Method, Run, RunFailedError
 from .setting import Setting
 
 # Neighbours of what is measured, of the same order and kind.

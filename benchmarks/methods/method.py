@@ -11,6 +11,7 @@ import numpy as np
 from .setting import Setting
 
 FINE = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 2e-4, 5e-5, 1e-5, 1e-6)
+TIGHT = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
 DECADES = (1e-2, 1e-3, 1e-4, 1e-5)
 # Where stability sets the steps, the tolerance does not change the cost.
 STABILITY_BOUND = (1e-2, 1e-3, 1e-4)
@@ -18,6 +19,9 @@ STABILITY_BOUND = (1e-2, 1e-3, 1e-4)
 # Parameters up to which a method that factorises the whole Hessian is run; gradflow's dense
 # methods do so in every stage, and take minutes for what others do in seconds.
 DENSE, DENSE_STAGES = 1_000, 400
+
+
+WARMING = 1e-9  # the share of a run that is made to have it compiled
 
 
 class RunFailedError(Exception):

@@ -1,0 +1,70 @@
+"""SciPy, and extensisq's methods for it, on the jitted gradient."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+from extensisq import SSV2stab
+from extensisq.sommeijer import nrejct
+from scipy.integrate import BDF, DOP853, LSODA, OdeSolver, solve_ivp
+
+from .method import DENSE, TIGHT, Method, Run, RunFailedError
+from .setting import Setting
+
+
+def by_scipy(method: type[OdeSolver], *, hessian: bool) -> Callable[[Setting, float], Run]:
+    """`scipy.integrate.solve_ivp` on the jitted gradient of the flattened state.
+
+    The absolute tolerance is a thousandth of the relative one, as by SciPy's defaults.
+
+    Args:
+        method: SciPy's or anyone's.
+        hessian: whether it is given the dense Hessian, which counts as a Hessian-vector product
+            for each parameter.
+    """
+
+    def run(setting: Setting, rtol: float) -> Run:
+        count = 0
+
+        def slope(t: float, y: np.ndarray) -> np.ndarray:
+            nonlocal count
+            count += 1
+            return -setting.gradient(y)
+
+        def jacobian(t: float, y: np.ndarray) -> np.ndarray:
+            nonlocal count
+            count += 2 * y.size
+            return -setting.hessian(y)
+
+        options = {"jac": jacobian} if hessian else {}
+        for function in (slope, *options.values()):
+            function(0.0, setting.start)
+        count = 0
+        began = time.perf_counter()
+        solution = solve_ivp(
+            slope,
+            (0.0, setting.case.t1),
+            setting.start,
+            method,
+            setting.times,
+            rtol=rtol,
+            atol=1e-3 * rtol,
+            **options,
+        )
+        seconds = time.perf_counter() - began
+        if not solution.success:
+            raise RunFailedError(solution.message)
+        rejected = int(nrejct) if method is SSV2stab else None
+        return Run(solution.y.T, count, seconds, rejected=rejected)
+
+    return run
+
+
+METHODS = (
+    Method("SciPy LSODA", by_scipy(LSODA, hessian=True), TIGHT, largest=DENSE),
+    Method("SciPy BDF", by_scipy(BDF, hessian=True), TIGHT, largest=DENSE),
+    Method("SciPy DOP853", by_scipy(DOP853, hessian=False), TIGHT, stiff_rungs=TIGHT[1:5]),
+    Method("extensisq SSV2stab", by_scipy(SSV2stab, hessian=False), (1e-2, *TIGHT[:5])),
+)

@@ -1,0 +1,13 @@
+"""What every family of benchmarks is made of: timings, tables, criteria, a file."""
+
+from .criterion import Criterion as Criterion
+from .family import Effort as Effort
+from .family import Family as Family
+from .family import Findings as Findings
+from .family import discover as discover
+from .table import Column as Column
+from .table import Kind as Kind
+from .table import Table as Table
+from .timing import alternating as alternating
+from .timing import ratios as ratios
+from .timing import seconds as seconds

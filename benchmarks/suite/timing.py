@@ -1,0 +1,37 @@
+"""Wall times of what is compared, in one process and by turns."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+# Seconds of every round, by name.
+Times = dict[str, list[float]]
+
+
+def seconds(run: Callable[[], Any]) -> float:
+    """Wall time of one call, which must not return before its result is there."""
+    began = time.perf_counter()
+    run()
+    return time.perf_counter() - began
+
+
+def alternating(runs: Mapping[str, Callable[[], Any]], rounds: int) -> Times:
+    """The seconds of each of `runs`, called by turns `rounds` times.
+
+    Each is called once before, uncounted, so that everything is compiled. What else the machine
+    does then falls on all of them alike.
+    """
+    for run in runs.values():
+        run()
+    taken: Times = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            taken[name].append(seconds(run))
+    return taken
+
+
+def ratios(times: list[float], base: list[float]) -> list[float]:
+    """Round by round, so that a slow minute of the machine falls out."""
+    return [a / b for a, b in zip(times, base, strict=True)]
