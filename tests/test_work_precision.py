@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from benchmarks.families.work_precision.record import Draw, Point, read, write
 from extensisq import SSV2stab
 from extensisq.sommeijer import nfesig
 from scipy.integrate import RK45, solve_ivp
@@ -13,7 +14,6 @@ import gradflow as gf
 from benchmarks.families.work_precision.criteria import criteria
 from benchmarks.families.work_precision.matched import around, cost_at, evaluations
 from benchmarks.families.work_precision.measure import Effort, measure
-from benchmarks.families.work_precision.record import Draw, Point, read, write
 from benchmarks.methods import (
     Method,
     Run,
