@@ -152,6 +152,6 @@ def method(name: str) -> Method:
 
 
 METHODS = (
-    *(_method(name) for name in SOLVERS if name not in LEFT_OUT),
+    *(method(name) for name in SOLVERS if name not in LEFT_OUT),
     Method("auto", _run("auto"), FINE),
 )
