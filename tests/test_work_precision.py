@@ -1,5 +1,7 @@
 """The benchmark's own arithmetic: reading a diagram, counting gradients, steps of fixed size."""
 
+import json
+
 import diffrax
 import jax
 import jax.numpy as jnp
@@ -10,10 +12,13 @@ from extensisq.sommeijer import nfesig
 from scipy.integrate import RK45, solve_ivp
 
 import gradflow as gf
+from benchmarks.families.fidelity import overview, promised
+from benchmarks.families.stiffness import _fits
 from benchmarks.families.work_precision.criteria import criteria
+from benchmarks.families.work_precision.draw import Draw, Point
 from benchmarks.families.work_precision.matched import around, cost_at, evaluations
-from benchmarks.families.work_precision.measure import Effort, measure
-from benchmarks.families.work_precision.record import Draw, Point, read, write
+from benchmarks.families.work_precision.measure import Budget, measure
+from benchmarks.families.work_precision.tables import against_peers
 from benchmarks.methods import (
     Method,
     Run,
@@ -134,11 +139,14 @@ def test_ladders_end_where_a_method_fails_or_takes_too_long(setting):
 
     rungs = (1e-1, 1e-2, 1e-3)
     methods = [Method("slow", slow, rungs), Method("failing", failing, rungs)]
-    draw = measure(setting, methods, Effort(repeats=2, limit=0.5), lambda line: None)
+    draw = measure(setting, methods, Budget(repeats=2, limit=0.5), lambda line: None)
     assert [(p.rung, p.evaluations, p.seconds) for p in draw.points] == [(1e-1, 7, [1.0, 1.0])]
     error = 0.1 * np.linalg.norm(exact(T1)) / np.linalg.norm(exact(T1) - 1)
     assert draw.points[0].final == pytest.approx(error)
-    assert draw.failures == {"failing": "at 0.1: no"}
+    assert draw.failures == {
+        "slow": "after 0.1: 1 s are too long",
+        "failing": "at 0.1: no",
+    }
 
 
 def test_criteria_name_what_is_worst():
@@ -149,25 +157,77 @@ def test_criteria_name_what_is_worst():
 
 
 def test_criteria_are_computed_from_the_runs():
-    """At error 5e-3: rkc2 takes 100 gradients, bosh3 2000, gradient descent 900."""
+    """hi is stiff. At 1e-2 auto takes .5 s, at 1e-3 1 s, and nothing of it is below that."""
     draw = Draw("hi", 0, 661, stiffness=1000.0)
     draw.points += [point(1e-2, 100, 5e-3, estimator=20, worst=2e-2, rejected=1)]
-    draw.points += [point(1e-2, 2000, 1e-4, "bosh3"), point(1.0, 900, 0.1, "gradient descent")]
-    found = {criterion.what: criterion for criterion in criteria([draw])}
-    values = {what: list(c.values.values()) for what, c in found.items() if c.values}
-    assert values["rkc2 against bosh3 at error 0.005, gradients"] == [pytest.approx(1 / 20)]
-    assert found["rkc2 against bosh3 at error 0.005, gradients"].passed
-    descent = found["rkc2 at error 0.005 against gradient descent at 1/sharpness, gradients"]
-    assert descent.values == {"hi 0": pytest.approx(1 / 9)}
-    assert descent.passed is False
-    (work,) = values["rkc2, stages over sqrt(1.54 * 1.2 * K * Lambda)"]
+    draw.points += [
+        point(1e-2, 50, 1e-2, "auto", seconds=[0.5], accepted=None),
+        point(1e-3, 300, 1e-3, "auto", seconds=[1.0], accepted=None),
+        point(1e-2, 1000, 1e-5, "diffrax Tsit5", seconds=[4.0]),
+        point(1e-2, 90, 1e-2, "extensisq SSV2stab", seconds=[2.0]),
+        point(1e-3, 200, 1e-3, "kvaerno3-cg", seconds=[3.0]),
+    ]
+    found = {criterion.what.split(",")[0]: criterion for criterion in criteria([draw])}
+    best = found["auto against the best peer"]
+    assert best.values == {
+        "hi 0, 0.01": pytest.approx(1 / 4),  # SSV2stab
+        "hi 0, 0.001": pytest.approx(1 / 4),  # Tsit5, which is more accurate than asked
+        "hi 0, 0.0001": np.inf,
+        "hi 0, 1e-05": np.inf,
+    }
+    assert best.passed is False
+    assert found["auto against other peers on stiff problems"].values == {
+        "hi 0, 0.01, diffrax Tsit5": pytest.approx(1 / 8),
+        "hi 0, 0.001, diffrax Tsit5": pytest.approx(1 / 4),
+        "hi 0, 0.0001, diffrax Tsit5": np.inf,
+        "hi 0, 1e-05, diffrax Tsit5": np.inf,
+    }
+    assert found["auto against Kvaerno with CG and SSV2stab on stiff problems"].values == {
+        "hi 0, 0.01, extensisq SSV2stab": pytest.approx(1 / 4),
+        "hi 0, 0.01, kvaerno3-cg": pytest.approx(1 / 6),
+        "hi 0, 0.001, kvaerno3-cg": pytest.approx(1 / 3),
+    }
+    single = found["auto against our best single solver"]
+    assert single.values["hi 0, 0.001"] == pytest.approx(300 / 200)
+    values = {what: list(c.values.values()) for what, c in found.items()}
+    (work,) = values["rkc2"]
     assert work == pytest.approx(80 / np.sqrt(1.54 * 1.2 * 10 * 1000))
-    assert values["rkc2, share of rejected steps"] == [pytest.approx(1 / 11)]
-    assert values["rkc2, worst error on the way over final"] == [pytest.approx(4)]
-    assert values["rkc2, worst error on the way over rtol, all problems"] == [pytest.approx(2)]
+    assert values["rkc2 against SSV2stab"] == []  # rkc2 has one run, on one side of any error
+    shares = next(c for c in criteria([draw]) if "rejected" in c.what)
+    assert shares.values == {"rkc2, hi 0, rtol 0.01": pytest.approx(1 / 11)}
+    rises = next(c for c in criteria([draw]) if "on the way over final" in c.what)
+    assert rises.values["rkc2, hi 0, rtol 0.01"] == pytest.approx(4)
+    table = against_peers([draw])
+    assert table.rows[1][:5] == ("hi 0", "0.001", 1.0, "diffrax Tsit5", 4.0)
 
 
-def test_what_is_written_is_read(tmp_path):
+def test_promises_are_held_against_tolerances():
+    draw = Draw("hi", 0, 661, 1000.0)
+    draw.points += [
+        point(1e-2, 9, 1e-3, worst=2e-2),
+        point(1e-4, 9, 1e-5, worst=5e-5),
+        point(1e-3, 9, 0.1, "diffrax Tsit5"),
+        point(1.0, 9, 0.1, "gradient descent"),  # a step, no tolerance
+    ]
+    ratios = promised([draw])
+    assert ratios == {
+        "rkc2": {"hi, rtol 0.01": pytest.approx(2), "hi, rtol 0.0001": pytest.approx(0.5)},
+        "diffrax Tsit5": {"hi, rtol 0.001": pytest.approx(100)},
+    }
+    first, second = overview(ratios, {"rkc2"}).rows
+    assert first[:3] == ("rkc2", "gradflow", 2)
+    assert first[3:] == (pytest.approx(1.25), pytest.approx(2), "hi, rtol 0.01")
+    assert second[:3] == ("diffrax Tsit5", "peer", 1)
+
+
+def test_slopes_are_those_of_power_laws():
+    runs = [("rkc2", at, round(1e3 * at**0.5), 0.0, [0.1 * at]) for at in (1e2, 1e4, 1e6)]
+    slope, deviation, seconds, _ = _fits(runs)["rkc2"]
+    assert slope == pytest.approx(0.5)
+    assert deviation < 1e-6
+    assert seconds == pytest.approx(1.0)
+
+
+def test_a_draw_is_kept_in_plain_types():
     draw = Draw("hi", 1, 661, 1000.0, [point(1e-2, 100, 5e-3)], {"tsit5": "at 0.01: no"})
-    write(tmp_path / "a" / "b.json", [draw])
-    assert read(tmp_path / "a" / "b.json") == [draw]
+    assert Draw.of(json.loads(json.dumps(draw.plain()))) == draw

@@ -26,7 +26,7 @@ from .method import DECADES, DENSE_STAGES, FINE, STABILITY_BOUND, Method, Run, R
 from .setting import Setting
 
 # Neighbours of what is measured, of the same order and kind.
-_LEFT_OUT = ("heun", "dopri5", "kvaerno4", "kvaerno5", "kvaerno4-cg")
+LEFT_OUT = ("heun", "dopri5", "kvaerno4", "kvaerno5", "kvaerno4-cg")
 
 
 class _Counted(AbstractSpectralRadius):
@@ -137,7 +137,8 @@ def _estimator(solver: StabilisedRungeKutta):
     return evaluations
 
 
-def _method(name: str) -> Method:
+def method(name: str) -> Method:
+    """A solver of `gradflow.solvers.SOLVERS` by its name."""
     # Which kind it is does not depend on the tolerance.
     (choice,) = build(name, 1e-3)
     solver, run = choice.solver, _run(name)
@@ -151,6 +152,6 @@ def _method(name: str) -> Method:
 
 
 METHODS = (
-    *(_method(name) for name in SOLVERS if name not in _LEFT_OUT),
+    *(method(name) for name in SOLVERS if name not in LEFT_OUT),
     Method("auto", _run("auto"), FINE),
 )

@@ -86,6 +86,15 @@ def _case(name: str, what: str, spectrum: Spectrum, t1: float, tag: str) -> Case
     return Case(name, what, make, t1, frozenset({tag, "quick"}), closed_form=closed_form)
 
 
+def of_condition(condition: float) -> Case:
+    """100 eigenvalues log-uniform from 0.1 to `condition` times that, until the slowest has decayed
+    by a factor of e.
+    """
+    what = f"quadratic, 100 eigenvalues log-uniform over a condition number of {condition:g}"
+    spectrum = _log_uniform(0.1, 0.1 * condition, 100)
+    return _case(f"quadratic of condition {condition:g}", what, spectrum, 10.0, "stiff")
+
+
 CASES = (
     _case(
         "quadratic-mild",

@@ -13,6 +13,7 @@ class Kind(StrEnum):
     """What a column holds, which says how it is written and how two files are compared."""
 
     TEXT = "text"  # names the row, with all others of this kind
+    WORD = "word"  # text that was found, and does not name the row
     COUNT = "count"  # repeats to the last digit
     SECONDS = "seconds"  # of every round
     RATIO = "ratio"  # of every round, or one number
@@ -69,7 +70,8 @@ class Table:
 
     def markdown(self) -> str:
         """The table as GitHub's Markdown, numbers to the right."""
-        rules = ["---" if c.kind is Kind.TEXT else "---:" for c in self.columns]
+        words = (Kind.TEXT, Kind.WORD)
+        rules = ["---" if c.kind in words else "---:" for c in self.columns]
         lines = [[c.name for c in self.columns], rules]
         lines += [
             [written(cell, c.kind) for c, cell in zip(self.columns, row, strict=True)]
@@ -88,7 +90,7 @@ def written(cell: Any, kind: Kind) -> str:
     """A cell as text; the least and the largest of several rounds in brackets."""
     if cell is None:
         return ""
-    if kind is Kind.TEXT or isinstance(cell, str):
+    if kind in (Kind.TEXT, Kind.WORD):
         return str(cell).replace("|", "\\|")
     number = _number(middle(cell), kind)
     if isinstance(cell, Sequence) and len(cell) > 1:

@@ -1,6 +1,71 @@
-"""Work-precision diagrams: the error of a solver against what it costs.
+"""Family A, work-precision diagrams: the error of a solver against what it costs.
 
-``python -m benchmarks.work_precision --problems hi,mlp --seeds 2 --json FILE --figures DIR`` runs
-every solver of gradflow's, diffrax's and SciPy's that fits over a ladder of tolerances, prints
-tables and the criteria that the stiff regime is judged by, and draws figures. See `__main__`.
+``python -m benchmarks --only work-precision`` runs every solver of gradflow's and every peer that
+fits over a ladder of tolerances, on all small test problems; ``python -m
+benchmarks.families.work_precision`` on chosen problems, draws and methods.
 """
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.problems import PROBLEMS
+from benchmarks.suite import Effort, Family, Findings
+
+from . import figures
+from .criteria import criteria
+from .draw import Draw
+from .measure import NOT_QUICK, measured
+from .tables import against_peers, given_up, runs
+
+# One or two of each kind whose programs and references take seconds each, not minutes.
+_QUICK = ("quadratic-mild", "quadratic", "hi", "transformer")
+
+
+def chosen(effort: Effort) -> tuple[list[str], list[str]]:
+    """The test problems of an effort, and what is left out."""
+    names = [name for name, case in PROBLEMS.items() if "large" not in case.tags]
+    skipped = [
+        f"{name}: a run takes minutes; `python -m benchmarks.families.work_precision --problems "
+        f"{name}` measures it"
+        for name in PROBLEMS
+        if name not in names
+    ]
+    if effort.quick:
+        left_out = [name for name in names if name not in _QUICK]
+        skipped.append(
+            f"with --quick: {', '.join((*left_out, *NOT_QUICK))}; diffrax Kvaerno5 on networks"
+        )
+        names = list(_QUICK)
+    return names, skipped
+
+
+def drawn(effort: Effort) -> list[Draw]:
+    """All methods on the first draw of each test problem, measured once in a process."""
+    return [measured(name, 0, effort.quick, effort.say) for name in chosen(effort)[0]]
+
+
+def found(draws: Sequence[Draw]) -> Findings:
+    """What the runs show."""
+    return Findings(
+        [against_peers(draws), *map(runs, draws)],
+        list(criteria(draws)),
+        given_up(draws),
+        [draw.plain() for draw in draws],
+    )
+
+
+def measure(effort: Effort) -> Findings:
+    """Every method on every small problem."""
+    findings = found(drawn(effort))
+    findings.skipped += chosen(effort)[1]
+    return findings
+
+
+def draw(findings: Findings, directory: Path) -> list[Path]:
+    """A figure of each draw, and one of a few side by side."""
+    return figures.save([Draw.of(plain) for plain in findings.data], directory)
+
+
+FAMILY = Family("work-precision", "A", "what does a solver cost for an error?", measure, draw)

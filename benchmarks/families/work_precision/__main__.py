@@ -1,97 +1,91 @@
-"""Work-precision diagrams of test problems: error against gradients and against wall time.
-
-Errors are |theta - reference|_2 / |reference - theta_0|_2, at the end and the worst of 60 times
-spaced evenly in log t. Gradients count rejected steps and estimators, and a Hessian-vector
-product twice. Seconds are medians of runs that alternate between the methods, compiled before;
-all record the same 60 states. Prints a table and, computed from it, what the stiff regime is
-judged by.
-"""
+"""Work-precision diagrams of chosen problems, draws and methods."""
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Sequence
+import time
 from dataclasses import fields
 from pathlib import Path
 
+import click
 import jax
 
 from benchmarks.methods import METHODS, Setting
 from benchmarks.problems import PROBLEMS
+from benchmarks.suite import Outcome, Record, made, page
 
-from .criteria import criteria
-from .figures import save
-from .measure import HEAD, Effort, line, measure
-from .record import Draw, read, write
+from . import FAMILY, draw, found
+from .measure import Budget, measure
 
 _SMALL = [name for name, case in PROBLEMS.items() if "large" not in case.tags]
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    options = _options(arguments)
-    draws: list[Draw] = []
-    for path in options.read or ():
-        draws += read(path)
-    if options.read is None:
-        effort = Effort(**{f.name: getattr(options, f.name) for f in fields(Effort)})
-        for name in options.problems:
-            case = PROBLEMS[name]
-            for seed in case.seeds[options.first :][: options.seeds]:
-                methods = [METHODS[m] for m in options.methods]
-                setting = Setting.of(case, seed)
-                draws.append(measure(setting, methods, effort, _report))
-                if options.json is not None:
-                    write(options.json, draws)
-    print(HEAD)
-    for draw in draws:
-        for point in draw.points:
-            print(line(draw, point))
-        for method, message in draw.failures.items():
-            print(f"{draw.name:<22}{method:<20} failed {message}")
-    print()
-    for criterion in criteria(draws):
-        print(criterion)
-    if options.figures is not None:
-        for draw in draws:
-            print(save(draw, options.figures))
+class _Names(click.ParamType):
+    """Names with commas between them."""
+
+    name = "NAME[,NAME]"
+
+    def __init__(self, allowed: list[str]) -> None:
+        self.allowed = allowed
+
+    def convert(self, value, param, ctx):
+        """The names as a list."""
+        if isinstance(value, list):
+            return value
+        names = [name.strip() for name in value.split(",")]
+        if unknown := sorted(set(names) - set(self.allowed)):
+            self.fail(f"there is no {', '.join(unknown)}; there are {', '.join(self.allowed)}")
+        return names
 
 
-def _report(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+@click.command(context_settings={"show_default": True})
+@click.option("--problems", type=_Names(list(PROBLEMS)), default=_SMALL, show_default="all small")
+@click.option("--methods", type=_Names(list(METHODS)), default=list(METHODS), show_default="all")
+@click.option("--seeds", default=1, help="Draws of each problem.")
+@click.option("--first", default=0, help="How many of a problem's draws to pass over.")
+@click.option("--quick", is_flag=True, help="Every other tolerance.")
+@click.option("--repeats", default=Budget.repeats, help="Runs of which the median is taken.")
+@click.option("--repeat-below", default=Budget.repeat_below, help="Seconds; slower run once.")
+@click.option("--limit", default=Budget.limit, help="Seconds; slower go no tighter.")
+@click.option("--json", "path", type=click.Path(path_type=Path), help="The file to write.")
+@click.option("--figures", type=click.Path(path_type=Path), help="The directory to draw in.")
+def main(
+    problems: list[str],
+    methods: list[str],
+    seeds: int,
+    first: int,
+    path: Path | None,
+    figures: Path | None,
+    **budget,
+) -> None:
+    """Error against gradients and against wall time, on chosen test problems.
+
+    The file is one of the suite's: `python -m benchmarks --read FILE` shows it again.
+    """
+    record = Record(made(budget["quick"]))
+    outcome = Outcome(FAMILY.name, FAMILY.what, 0.0)
+    record.outcomes.append(outcome)
+    began, draws = time.perf_counter(), []
+    budget = Budget(**{field.name: budget[field.name] for field in fields(Budget)})
+    for name in problems:
+        case = PROBLEMS[name]
+        for seed in case.seeds[first:][:seeds]:
+            setting = Setting.of(case, seed)
+            draws.append(measure(setting, [METHODS[m] for m in methods], budget, _say))
+            outcome.findings = found(draws)
+            outcome.wall = time.perf_counter() - began
+            if path is not None:
+                record.write(path)
+    click.echo(f"{page.head(record.made)}\n\n{page.section(outcome)}")
+    if figures is not None and outcome.findings is not None:
+        figures.mkdir(parents=True, exist_ok=True)
+        for drawn in draw(outcome.findings, figures):
+            _say(f"drawn: {drawn}")
 
 
-def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.work_precision", description=__doc__
-    )
-
-    def names(allowed: Sequence[str]):
-        def parse(text: str) -> list[str]:
-            found = [name.strip() for name in text.split(",")]
-            if unknown := sorted(set(found) - set(allowed)):
-                raise argparse.ArgumentTypeError(
-                    f"there is no {', '.join(unknown)}; there are {', '.join(allowed)}"
-                )
-            return found
-
-        return parse
-
-    add = parser.add_argument
-    add("--problems", type=names(list(PROBLEMS)), default=_SMALL, help="default: all small ones")
-    add("--methods", type=names(list(METHODS)), default=list(METHODS), help="default: all")
-    add("--seeds", type=int, default=1, help="draws of each problem")
-    add("--first", type=int, default=0, help="how many of a problem's draws to pass over")
-    add("--quick", action="store_true", help="every other tolerance")
-    add("--repeats", type=int, default=Effort.repeats, help="runs of which the median is taken")
-    add("--repeat-below", type=float, default=Effort.repeat_below, help="seconds; slower run once")
-    add("--limit", type=float, default=Effort.limit, help="seconds; slower go no tighter")
-    add("--json", type=Path, help="where to write what was measured")
-    add("--read", type=Path, nargs="+", help="such files, instead of measuring")
-    add("--figures", type=Path, help="the directory to draw figures in")
-    return parser.parse_args(arguments)
+def _say(line: str) -> None:
+    click.echo(line, err=True)
 
 
 if __name__ == "__main__":
     jax.config.update("jax_enable_x64", True)
-    main()
+    main(prog_name="python -m benchmarks.families.work_precision")

@@ -1,7 +1,8 @@
-"""The diagrams of one draw: errors at the end and on the way, against gradients and seconds."""
+"""Diagrams: errors at the end and on the way, against gradients and seconds."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from .record import Draw
+from .draw import Draw
 
 # Okabe and Ito's colours: one for each family of methods. gradflow's are filled and solid, what
 # they are measured against is hollow and broken; markers tell the members of a family apart.
@@ -34,13 +35,23 @@ _STYLES = {
     "extensisq SSV2stab": ("vermillion", "o"),
     "SciPy LSODA": ("grey", "^"),
     "SciPy BDF": ("grey", "v"),
+    "SciPy DOP853": ("purple", "p"),
+    "torchdiffeq dopri5": ("orange", "s"),
     "gradient descent": ("black", "x"),
     "RK4 at 1/sharpness": ("black", "+"),
 }
 _OTHER = ("orange", "P")  # a solver that has no style of its own yet
 
+# Of the figure of a few problems side by side.
+_PICKED = ("hi", "mlp", "transformer")
+_KNOWN = (
+    "auto", "diffrax Tsit5", "diffrax Kvaerno5", "SciPy LSODA", "extensisq SSV2stab",
+    "torchdiffeq dopri5", "gradient descent",
+)  # fmt: skip
 
-def _style(method: str) -> dict[str, Any]:
+
+def style(method: str) -> dict[str, Any]:
+    """How the runs of a method are drawn: arguments of `matplotlib.axes.Axes.plot`."""
     colour, marker = _STYLES.get(method, _OTHER)
     own = " " not in method
     face = _COLOURS[colour] if own else "white"
@@ -64,7 +75,7 @@ def draw_diagrams(draw: Draw) -> Figure:
             ax = axes[row, column]
             for method, points in draw.methods.items():
                 costs = [getattr(point, cost) for point in points]
-                ax.plot(costs, [getattr(point, kind) for point in points], **_style(method))
+                ax.plot(costs, [getattr(point, kind) for point in points], **style(method))
             _dress(ax)
         axes[row, 0].set_ylabel(label)
     axes[1, 0].set_xlabel("gradient evaluations")
@@ -73,6 +84,29 @@ def draw_diagrams(draw: Draw) -> Figure:
     figure.suptitle(title + rf"$\Lambda$ = {draw.stiffness:,.0f}", fontsize=10)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", frameon=False, fontsize=8)
+    return figure
+
+
+def draw_overview(draws: Sequence[Draw]) -> Figure:
+    """Error against seconds on a few problems, of the default and of the peers best known."""
+    figure = Figure(figsize=(8.5, 3.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, len(draws), squeeze=False)[0]
+    for ax, draw in zip(axes, draws, strict=True):
+        for method in _KNOWN:
+            points = draw.methods.get(method, ())
+            seconds, errors = [p.wall for p in points], [p.final for p in points]
+            ax.plot(
+                seconds, errors, **style(method) | {"lw": 1.4, "ms": 9 if method == "auto" else 5}
+            )
+        _dress(ax)
+        ax.set_ylim(1e-9, 2.0)
+        ax.set_title(f"{draw.case}, {draw.size:,} weights", fontsize=10)
+        ax.set_xlabel("seconds")
+    axes[0].set_ylabel("error at the end")
+    handles, labels = axes[0].get_legend_handles_labels()
+    labels = ["gradflow (auto)" if label == "auto" else label for label in labels]
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     return figure
 
 
@@ -88,9 +122,13 @@ def _dress(ax: Axes) -> None:
     ax.spines[["top", "right"]].set_visible(False)
 
 
-def save(draw: Draw, directory: Path) -> Path:
-    """The diagrams of a draw as a PNG; returns where it is."""
-    directory.mkdir(parents=True, exist_ok=True)
-    path = directory / f"work-precision-{draw.case}-{draw.seed}.png"
-    draw_diagrams(draw).savefig(path, dpi=150)
-    return path
+def save(draws: Sequence[Draw], directory: Path) -> list[Path]:
+    """The diagrams of each draw as a PNG, and a few side by side; returns where they are."""
+    named = {f"work-precision-{draw.case}-{draw.seed}": draw_diagrams(draw) for draw in draws}
+    if picked := [draw for draw in draws if draw.case in _PICKED and draw.seed == 0]:
+        named["work-precision"] = draw_overview(picked)
+    paths = []
+    for name, figure in named.items():
+        paths.append(directory / f"{name}.png")
+        figure.savefig(paths[-1], dpi=150)
+    return paths

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from math import exp, log
 
-from .record import Draw, Point
+from .draw import Draw, Point
 
 Cost = Callable[[Point], float]
 

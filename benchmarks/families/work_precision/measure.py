@@ -1,19 +1,20 @@
-"""Runs the methods over their ladders, and repeats what is quick."""
+"""Runs the methods over their ladders, and repeats what is quick to run."""
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from benchmarks.methods import Setting
-from benchmarks.methods.method import Method, RunFailedError
+from benchmarks.methods import METHODS, Method, RunFailedError, Setting
+from benchmarks.problems import PROBLEMS
 
-from .record import Draw, Point
+from .draw import Draw, Point
 
 
 @dataclass(frozen=True)
-class Effort:
+class Budget:
     """How much work goes into a measurement.
 
     Attributes:
@@ -30,20 +31,24 @@ class Effort:
 
 
 def measure(
-    setting: Setting, methods: Iterable[Method], effort: Effort, said: Callable[[str], None]
+    setting: Setting, methods: Iterable[Method], budget: Budget, said: Callable[[str], None]
 ) -> Draw:
     """All runs on one draw of a test problem; repetitions alternate between the methods.
 
     Args:
         setting: the draw.
         methods: those to run.
-        effort: how much work to do.
+        budget: how much work to do.
         said: told about each run.
+
+    Returns:
+        The runs; of a method that was given up, `Draw.failures` says at which tolerance and why.
     """
     draw = Draw(setting.case.name, setting.seed, setting.problem.size, setting.stiffness)
     again: list[tuple[Method, Point]] = []
     for method in methods:
-        for rung in method.ladder(setting, effort.quick):
+        ladder = method.ladder(setting, budget.quick)
+        for rung in ladder:
             began = time.perf_counter()
             try:
                 point = _first(setting, method, rung)
@@ -52,12 +57,13 @@ def measure(
                 said(f"{draw.name} {method.name} {draw.failures[method.name]}")
                 break
             draw.points.append(point)
-            said(line(draw, point) + f"  ({time.perf_counter() - began:.1f} s in all)")
-            if point.wall < effort.repeat_below:
+            said(_line(draw, point) + f"  ({time.perf_counter() - began:.1f} s in all)")
+            if point.wall < budget.repeat_below:
                 again.append((method, point))
-            if point.wall > effort.limit:
+            if point.wall > budget.limit and rung != ladder[-1]:
+                draw.failures[method.name] = f"after {rung:g}: {point.wall:.3g} s are too long"
                 break
-    for _ in range(effort.repeats - 1):
+    for _ in range(budget.repeats - 1):
         for method, point in again:
             point.seconds.append(method.run(setting, point.rung).seconds)
     return draw
@@ -81,18 +87,35 @@ def _first(setting: Setting, method: Method, rung: float) -> Point:
     )
 
 
-def line(draw: Draw, point: Point) -> str:
-    """One line of the table; `HEAD` names its columns."""
-    steps = "" if point.accepted is None else f"{point.accepted}"
-    rejected = "" if point.rejected is None else f"{point.rejected}"
+def _line(draw: Draw, point: Point) -> str:
+    """What is said of a run as soon as it has ended."""
     return (
-        f"{draw.name:<22}{point.method:<20}{point.rung:>8g}{point.evaluations:>10,}"
-        f"{point.final:>10.1e}{point.worst:>10.1e}{point.wall:>9.3f}{steps:>9}{rejected:>6}"
-        f"  {point.note}"
-    ).rstrip()
+        f"{draw.name:<22}{point.method:<20}{point.rung:>8g}{point.evaluations:>10,} gradients"
+        f"{point.final:>9.1e} off{point.wall:>9.3f} s"
+    )
 
 
-HEAD = (
-    f"{'problem, seed':<22}{'method':<20}{'rung':>8}{'gradients':>10}{'error':>10}{'worst':>10}"
-    f"{'seconds':>9}{'steps':>9}{'rej.':>6}"
-)
+# Neighbours of others that are measured: what they cost most is their compilation.
+NOT_QUICK = ("dopri8", "rkl2", "kvaerno3", "kvaerno5-cg", "diffrax Dopri8", "RK4 at 1/sharpness")
+
+# One whose gradients are counted on the host, a column of the Hessian at a time.
+_SLOW, _SLOWLY_COUNTED = "diffrax Kvaerno5", 100  # up to so many parameters
+
+
+@functools.cache
+def measured(name: str, seed: int, quick: bool, said: Callable[[str], None]) -> Draw:
+    """The methods on a draw of a test problem, measured once in a process.
+
+    Args:
+        name: of the test problem.
+        seed: which draw.
+        quick: without `NOT_QUICK` and, on networks, diffrax's Kvaerno5; every other tolerance,
+            and none tighter than one that takes seconds.
+        said: told about each run.
+    """
+    setting = Setting.of(PROBLEMS[name], seed)
+    if not quick:
+        return measure(setting, METHODS.values(), Budget(), said)
+    left_out = NOT_QUICK if setting.problem.size <= _SLOWLY_COUNTED else (*NOT_QUICK, _SLOW)
+    methods = [method for method in METHODS.values() if method.name not in left_out]
+    return measure(setting, methods, Budget(repeat_below=0.3, limit=2.0, quick=True), said)

@@ -1,22 +1,10 @@
-"""What is measured, and how it is kept: one JSON file for each benchmark."""
+"""What is measured on one draw of a test problem."""
 
 from __future__ import annotations
 
-import json
-import os
-import platform
 import statistics
-import subprocess
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
-
-import jax
-import numpy as np
-
-_PACKAGES = ("gradflow", "jax", "jaxlib", "diffrax", "equinox", "numpy", "scipy", "extensisq")
 
 
 @dataclass
@@ -86,34 +74,11 @@ class Draw:
             found.setdefault(point.method, []).append(point)
         return found
 
+    def plain(self) -> dict[str, Any]:
+        """All of it in JSON's types."""
+        return asdict(self)
 
-def write(path: Path, draws: Sequence[Draw]) -> None:
-    """The file with versions, device and commit."""
-    content = {"made": made(), "draws": [asdict(draw) for draw in draws]}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".part")
-    beside.write_text(json.dumps(content, indent=1))
-    os.replace(beside, path)
-
-
-def read(path: Path) -> list[Draw]:
-    """What `write` wrote."""
-    draws = json.loads(path.read_text())["draws"]
-    return [Draw(**(d | {"points": [Point(**p) for p in d["points"]]})) for d in draws]
-
-
-def made() -> dict[str, Any]:
-    """What a measurement depends on beside itself: versions, device, load, commit."""
-    root = Path(__file__).parent
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-        cwd=root, capture_output=True, text=True, check=False,
-    ).stdout.strip()  # fmt: skip
-    return {
-        "versions": {"python": platform.python_version()}
-        | {package: version(package) for package in _PACKAGES},
-        "device": f"{jax.devices()[0].platform} ({jax.devices()[0].device_kind})",
-        "processors": os.cpu_count(),
-        "load": [float(x) for x in np.round(os.getloadavg(), 2)],
-        "commit": commit or None,
-    }
+    @classmethod
+    def of(cls, plain: dict[str, Any]) -> Draw:
+        """What `plain` gave."""
+        return cls(**(plain | {"points": [Point(**point) for point in plain["points"]]}))
