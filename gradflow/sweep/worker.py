@@ -53,7 +53,6 @@ def work(content: dict[str, Any], directory: str, command: str) -> Status:
 
     It is given up when the scheduler does not want it any more, e.g. because the sweep was ended.
     """
-    from dask import config
     from distributed import Reschedule, get_worker
 
     here = get_worker()
@@ -63,8 +62,7 @@ def work(content: dict[str, Any], directory: str, command: str) -> Status:
         task = here.state.tasks.get(key)
         return task is None or task.state != "executing"
 
-    # Or xarray would ask the scheduler before it writes a file.
-    with _ONE_AT_A_TIME, config.set(scheduler="synchronous"):
+    with _ONE_AT_A_TIME:
         _share(here.state.nthreads)
         _find_compiled()
         try:
