@@ -7,8 +7,8 @@ from .cli import main
 
 def run() -> None:
     """Run the command line."""
-    # A search for garbage in every 700 new objects takes a tenth of the time of starting: nearly all
-    # of what is imported and traced stays.
+    # To search every 700 new objects for garbage takes a tenth of the time of starting: nearly all
+    # that is imported and traced stays.
     gc.set_threshold(100_000)
     try:
         main()
