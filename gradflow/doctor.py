@@ -10,6 +10,8 @@ from pathlib import Path
 
 import jax
 
+from . import compiled
+
 _PACKAGES = (
     "gradflow", "jax", "jaxlib", "diffrax", "equinox", "optax", "optimistix", "numpy", "pydantic",
     "matplotlib", "xarray", "netcdf4", "scikit-learn", "distributed",
@@ -49,6 +51,7 @@ def examine() -> Iterator[str]:
     threads = os.environ.get("OMP_NUM_THREADS")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     yield f"threads: {cores} processors usable, OMP_NUM_THREADS {threads or 'not set'}"
+    yield f"compiled programs: {_compiled()}"
     try:
         found = devices()
     except DeviceError as error:
@@ -60,6 +63,18 @@ def examine() -> Iterator[str]:
     jax.config.update("jax_enable_x64", True)  # as `gradflow solve` does
     held = jax.numpy.ones((), jax.numpy.float64).dtype
     yield f"float64: {'works' if held == 'float64' else 'is not available on this device'}"
+
+
+def _compiled() -> str:
+    """Where the command keeps what it compiles, and how much there is of it."""
+    if (folder := compiled.place()) is None:
+        if not jax.config.jax_enable_compilation_cache:
+            return "not kept, as JAX_ENABLE_COMPILATION_CACHE says"
+        elsewhere = jax.config.jax_compilation_cache_dir
+        return f"by JAX in {elsewhere}" if elsewhere else f"not kept, as {compiled.VARIABLE} says"
+    kept = compiled.files(folder)
+    size = sum(file.stat().st_size for file in kept)
+    return f"{len(kept)} in {folder}, {size / 1e6:.3g} MB; {compiled.VARIABLE}=off keeps none"
 
 
 def _unused_gpu() -> str | None:

@@ -389,7 +389,6 @@ def _named_arrays(params: Any) -> dict[str, np.ndarray]:
 
 
 def _import_ahead(figures: bool) -> None:
-    import distributed  # noqa: F401  # which xarray asks who writes
     import netCDF4  # noqa: F401
     import xarray  # noqa: F401
 

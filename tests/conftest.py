@@ -16,9 +16,11 @@ import pytest
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+_KEPT = Path(__file__).parent.parent / ".pytest_cache"
+# For commands that tests start: not the user's.
+os.environ["GRADFLOW_CACHE"] = str(_KEPT / "gradflow")
 # Each process has a cache of its own: another might read what it has only half written.
-_CACHE = Path(__file__).parent.parent / ".pytest_cache" / "jax"
-_CACHE /= os.environ.get("PYTEST_XDIST_WORKER", "alone")
+_CACHE = _KEPT / "jax" / os.environ.get("PYTEST_XDIST_WORKER", "alone")
 jax.config.update("jax_compilation_cache_dir", str(_CACHE))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 

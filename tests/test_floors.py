@@ -5,7 +5,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "gradflow"
 FLOORS = (
-    {"_devices"},
+    {"_devices", "compiled"},
     {
         *("_blame", "_linalg", "_packing", "_parameters", "_spec", "_spectral", "_yaml"),
         *("progress", "trajectory"),

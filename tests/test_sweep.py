@@ -5,20 +5,16 @@ from collections import Counter
 from contextlib import nullcontext, suppress
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from command import gradflow
 from distributed.comm.core import CommClosedError
-from jax.experimental.compilation_cache import compilation_cache
 
 import gradflow as gf
 from gradflow import storage, sweep
 from gradflow.config import load
 from gradflow.sweep import cluster, worker
 from gradflow.sweep.point import place, run_point
-from gradflow.sweep.worker import COMPILED
 
 # Every build leaves a line, so that what was run can be counted; L = |w|^2 / 2 falls as exp(-2t).
 PROBLEM = """
@@ -195,7 +191,6 @@ def test_a_point_whose_process_was_killed_goes_on_from_its_last_state_to_the_sam
 
 
 def test_nothing_is_left_beside_the_points(finished, folder):
-    assert not (folder / "sweep" / COMPILED).exists()
     for run in (folder / "sweep").glob("points/*"):
         assert not [path for path in run.iterdir() if path.name.startswith(".")]
 
@@ -302,38 +297,6 @@ def test_a_point_that_is_damaged_is_run_anew_and_changed_code_is_no_part_of_it(t
 
 
 # Workers.
-
-CACHE = (
-    "jax_compilation_cache_dir",
-    "jax_persistent_cache_min_compile_time_secs",
-    "jax_persistent_cache_enable_xla_caches",
-)
-
-
-def test_what_one_process_has_compiled_the_others_find(tmp_path, monkeypatch):
-    """Two processes are this one under two numbers: were the second to compile, it left a file."""
-    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
-    monkeypatch.setattr(worker, "_WORTH", 0.0)
-    before = {name: getattr(jax.config, name) for name in CACHE}
-
-    def cubed(x):
-        return x**3
-
-    try:
-        for number in (1, 2):
-            monkeypatch.setattr(worker.os, "getpid", lambda number=number: number)
-            jax.clear_caches()
-            compiled = worker.Compiled(tmp_path)
-            assert jax.jit(cubed)(jnp.ones(3))[0] == 1
-            compiled.publish()
-        for folder in tmp_path.glob("*"), tmp_path.glob("*/*-[12]"):
-            for one in folder:
-                assert len(list(one.glob("jit_cubed-*-cache"))) == 1
-    finally:
-        for name, value in before.items():
-            jax.config.update(name, value)
-        compilation_cache.reset_cache()
-    assert len(list(tmp_path.glob("*/*-[12]"))) == 2
 
 
 def test_a_worker_keeps_to_its_share_of_the_machine(monkeypatch):

@@ -196,11 +196,20 @@ def _join(config: Config, source: Source) -> None:
 
 
 def prepare(config: Config) -> None:
-    """Set the precision and find the device before any array exists: later is too late."""
+    """Set the precision and find the device before any array exists: later is too late.
+
+    Find what earlier commands have compiled, too.
+    """
     import jax
 
+    from .. import compiled
     from ..doctor import DeviceError, devices
 
+    try:
+        compiled.keep()
+    except OSError as error:
+        told = f"{error.filename}: {(error.strerror or str(error)).lower()}"
+        say(f"warning: compiled programs are not kept: {told}; see gradflow doctor")
     jax.config.update("jax_enable_x64", config.precision == "float64")
     try:
         devices()

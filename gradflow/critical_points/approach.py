@@ -9,7 +9,6 @@ import equinox as eqx
 import jax
 import numpy as np
 from jaxtyping import Array, Float
-from scipy.optimize import brentq
 
 from .. import _spectral
 from ..flow import FAILURES, solve
@@ -64,6 +63,8 @@ class Modes(NamedTuple):
         def excess(time: float) -> float:
             left = np.linalg.norm(amplitudes * np.exp(-self.rates * time))
             return float(np.log(max(left, np.finfo(float).tiny) / goal))
+
+        from scipy.optimize import brentq  # which takes a tenth of a second to import
 
         # Twice the latest that it can be: where all rates are one, that is the time itself.
         return cast(float, brentq(excess, 0.0, 2 * np.log(now / goal) / self.rates.min()))

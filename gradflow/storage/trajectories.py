@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,9 +31,13 @@ def write_trajectory(path: Path, trajectory: Trajectory) -> None:
 
 
 def _to_netcdf(dataset: xarray.Dataset, path: Path) -> None:
+    from xarray.backends import NetCDF4DataStore
+
     try:
-        with _ONE_AT_A_TIME:
-            dataset.to_netcdf(path, engine="netcdf4")
+        # `Dataset.to_netcdf` would import all of Dask, to ask it who else writes. There is no more
+        # to lock than is locked here.
+        with _ONE_AT_A_TIME, closing(NetCDF4DataStore.open(path, mode="w", lock=False)) as store:
+            dataset.dump_to_store(store)
     except RuntimeError as error:  # how netCDF says that the disk is full
         raise OSError(errno.EIO, f"{error} (is the disk full?)") from None
 

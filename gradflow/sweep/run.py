@@ -22,7 +22,6 @@ from .page import write_report
 from .plan import Plan
 from .point import Status, place, status
 from .record import collect
-from .worker import COMPILED
 
 if TYPE_CHECKING:
     import xarray
@@ -179,7 +178,6 @@ def _keep(
     if standing.done:
         keep(render(of_sweep(record)), directory)
     if not standing.left:
-        shutil.rmtree(directory / COMPILED, ignore_errors=True)
         end(manifest, directory)
     if plan.points[0].config.report:
         write_report(directory)

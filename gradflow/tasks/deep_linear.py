@@ -23,7 +23,6 @@ import numpy as np
 from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
 from pydantic import Field, ValidationInfo, field_validator
-from scipy.optimize import brentq
 
 from ..analysis import Series, derived
 from ..invariants import gram_change, relative_drift
@@ -101,6 +100,8 @@ def mode_strengths(s: ArrayLike, u0: float, depth: int, times: ArrayLike) -> np.
     >>> mode_strengths([3.0, 1.0], 0.01, 2, [0.0, 1.0, 10.0]).round(4).tolist()
     [[0.01, 0.01], [1.723, 0.0695], [3.0, 1.0]]
     """
+    from scipy.optimize import brentq  # which takes a tenth of a second to import
+
     times = np.asarray(times, float)
 
     def one(strength: float, time: float) -> float:

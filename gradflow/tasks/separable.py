@@ -24,7 +24,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 from pydantic import Field
-from scipy.optimize import nnls
 
 from .._linalg import positive
 from ..analysis import Series, derived, log_slope
@@ -71,6 +70,8 @@ def machine(signed: Float[np.ndarray, "n dimension"]) -> Machine:
     >>> abs(found.weight).round(6).tolist(), found.multipliers.round(6).tolist()
     ([1.0, 0.0], [0.5, 0.5, 0.0])
     """
+    from scipy.optimize import nnls  # which takes a tenth of a second to import
+
     rows = np.vstack([signed.T, np.ones(len(signed))])
     goal = np.append(np.zeros(signed.shape[1]), 1.0)
     multipliers, distance = nnls(rows, goal)
