@@ -55,7 +55,7 @@ class Pace:
 
     def took(self, attempts: int, seconds: float) -> None:
         """The last of them took so long."""
-        most = min(4 * self.attempts, _MOST)
+        most = min(16 * self.attempts, _MOST)
         self.attempts = int(np.clip(attempts / seconds * _CHUNK_SECONDS, 1, most))
 
 
