@@ -58,8 +58,10 @@ def draw(findings: Findings, directory: Path) -> list[Path]:
         axes.annotate(
             rf"$\eta = {point['rate']:g}$",
             (point["wall"], point["worst"]),
-            xytext=(4, 4),
+            xytext=(-5, -4),
             textcoords="offset points",
+            ha="right",
+            va="top",
             fontsize=8,
         )
     for name, (colour, marker) in _DESCENTS.items():

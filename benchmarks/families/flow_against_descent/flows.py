@@ -68,7 +68,8 @@ def ladder(setting: Setting, name: str, error: float, whole: bool) -> list[Flow]
         setting: the problem, and the times at which its errors are looked at.
         name: in `benchmarks.methods.METHODS`.
         error: the worst error that is to be reached.
-        whole: whether to go on to the tightest tolerance after it is.
+        whole: whether to go on to the tightest tolerance after it is, and to time a run more than
+            once.
 
     Raises:
         RunFailedError: no run reaches it.
@@ -77,7 +78,7 @@ def ladder(setting: Setting, name: str, error: float, whole: bool) -> list[Flow]
     found: list[Flow] = []
     for rtol in METHODS[name].ladder(setting, quick=False):
         run = METHODS[name].run(setting, rtol)
-        took = statistics.median(timed(rtol) for _ in range(_ROUNDS))
+        took = statistics.median(timed(rtol) for _ in range(_ROUNDS if whole else 1))
         found.append(Flow(rtol, run.evaluations, *setting.error(run.states), took, run.states[-1]))
         if not whole and found[-1].worst <= error:
             break

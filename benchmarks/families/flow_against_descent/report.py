@@ -219,8 +219,9 @@ def _predicted(measured: Measured) -> Table:
             Column("flow / this", Kind.RATIO),
         ),
         note=f"By a learning rate of {rate:.2g}: the worst error falls with the power "
-        f"{order(measured.drifts):.2f} of the rate from {longer.rate:g} to {shorter.rate:g}. A "
-        "step is taken to last as long as those above.",
+        f"{order(measured.drifts):.2f} of the rate from {longer.rate:g} to {shorter.rate:g}. With "
+        f"the first it would be {shorter.steps * shorter.worst / ERROR:,.0f} steps. A step is "
+        "taken to last as long as those above.",
     )
     flow = statistics.median(measured.race.flow(flows.OWN))
     for name in measured.ends:
