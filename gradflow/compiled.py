@@ -80,8 +80,8 @@ def place() -> Path | None:
     """
     told = os.environ.get(VARIABLE, "")
     ours = isinstance(compilation_cache._cache, Programs)
-    elsewhere = jax.config.jax_compilation_cache_dir is not None and not ours
-    if told.lower() == OFF or elsewhere or not jax.config.jax_enable_compilation_cache:
+    elsewhere = jax.config.values["jax_compilation_cache_dir"] is not None and not ours
+    if told.lower() == OFF or elsewhere or not jax.config.values["jax_enable_compilation_cache"]:
         return None
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(told or Path(home, "gradflow", "compiled")).absolute()
