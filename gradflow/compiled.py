@@ -76,15 +76,18 @@ class Programs(CacheInterface):
 def place() -> Path | None:
     """Where programs are kept; ``None`` if they are not, or JAX was told itself whether and where.
 
-    ``$GRADFLOW_CACHE``, or else ``gradflow/compiled`` in ``$XDG_CACHE_HOME`` or ``~/.cache``.
+    ``$GRADFLOW_CACHE``, or else ``gradflow/compiled`` in ``$XDG_CACHE_HOME`` or ``~/.cache``: not
+    at all for a user who has none of these.
     """
     told = os.environ.get(VARIABLE, "")
     ours = isinstance(compilation_cache._cache, Programs)
-    elsewhere = jax.config.jax_compilation_cache_dir is not None and not ours
-    if told.lower() == OFF or elsewhere or not jax.config.jax_enable_compilation_cache:
+    elsewhere = jax.config.values["jax_compilation_cache_dir"] is not None and not ours
+    if told.lower() == OFF or elsewhere or not jax.config.values["jax_enable_compilation_cache"]:
         return None
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(told or Path(home, "gradflow", "compiled")).absolute()
+    if told:
+        return Path(told).absolute()
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(home, "gradflow", "compiled") if os.path.isabs(home) else None
 
 
 def keep() -> None:

@@ -68,10 +68,11 @@ def examine() -> Iterator[str]:
 def _compiled() -> str:
     """Where the command keeps what it compiles, and how much there is of it."""
     if (folder := compiled.place()) is None:
-        if not jax.config.jax_enable_compilation_cache:
+        if not jax.config.values["jax_enable_compilation_cache"]:
             return "not kept, as JAX_ENABLE_COMPILATION_CACHE says"
-        elsewhere = jax.config.jax_compilation_cache_dir
-        return f"by JAX in {elsewhere}" if elsewhere else f"not kept, as {compiled.VARIABLE} says"
+        if elsewhere := jax.config.values["jax_compilation_cache_dir"]:
+            return f"by JAX in {elsewhere}"
+        return f"not kept, as {compiled.VARIABLE} says or there is no home"
     kept = compiled.files(folder)
     size = sum(file.stat().st_size for file in kept)
     return f"{len(kept)} in {folder}, {size / 1e6:.3g} MB; {compiled.VARIABLE}=off keeps none"

@@ -390,8 +390,9 @@ def _named_arrays(params: Any) -> dict[str, np.ndarray]:
 
 def _import_ahead(figures: bool) -> None:
     import netCDF4  # noqa: F401
-    import xarray  # noqa: F401
+    import xarray.backends
 
+    xarray.Variable((), 0.0)  # before the first it looks for all kinds of arrays that there are
     if figures:
         import matplotlib.backends.backend_agg
         import matplotlib.backends.backend_pdf

@@ -34,8 +34,7 @@ def _to_netcdf(dataset: xarray.Dataset, path: Path) -> None:
     from xarray.backends import NetCDF4DataStore
 
     try:
-        # `Dataset.to_netcdf` would import all of Dask, to ask it who else writes. There is no more
-        # to lock than is locked here.
+        # `Dataset.to_netcdf` would import Dask's scheduler, to ask it who else writes: nobody does.
         with _ONE_AT_A_TIME, closing(NetCDF4DataStore.open(path, mode="w", lock=False)) as store:
             dataset.dump_to_store(store)
     except RuntimeError as error:  # how netCDF says that the disk is full
