@@ -205,7 +205,7 @@ def test_changed_values_compile_nothing(compilations):
 
 
 def test_memory():
-    """200 save times of a two-million-parameter model: at most 12 copies of its parameters."""
+    """200 save times of a two-million-parameter model: 12 copies of its parameters, RKC2 8."""
     from gradflow.flow.plan import plan
     from gradflow.observables import recorded
 
@@ -243,7 +243,8 @@ def test_memory():
                 + used.temp_size_in_bytes
             )
             assert problem.size == 2_000_000
-            assert held <= 12 * copy, f"{solver}, {name}: {held / copy:.1f} copies"
+            most = 8 if name == "rkc2" else 12
+            assert held <= most * copy, f"{solver}, {name}: {held / copy:.1f} copies"
     assert list(planned.steppers) == ["bosh3", "rkc2"]
 
 

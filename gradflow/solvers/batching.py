@@ -12,10 +12,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from .compiling import LEAN, ONCE
 from .stepping import END_TIME, Carry, Kept, go_on
 
 
-@eqx.filter_jit(donate="all-except-first")
+@eqx.filter_jit(donate="all-except-first", compiler_options=LEAN)  # pyright: ignore[reportCallIssue]
 def advance_all(kept: tuple[Kept, Array], carries: Carry) -> Carry:
     """Attempt up to `attempts` further steps of every run of a batch.
 
@@ -27,10 +28,7 @@ def advance_all(kept: tuple[Kept, Array], carries: Carry) -> Carry:
     return eqx.filter_vmap(go_on, in_axes=(each, None, each))(*kept, carries)
 
 
-# Run once for each solver of a batch: the time it takes is the time it takes to compile.
-@eqx.filter_jit(  # pyright: ignore[reportCallIssue]
-    compiler_options={"xla_backend_optimization_level": 0}
-)
+@eqx.filter_jit(compiler_options=ONCE)  # pyright: ignore[reportCallIssue]
 def copies(kept: Kept, carry: Carry, size: int) -> tuple[Kept, Carry]:
     """A batch of `size` copies of one run, none of which goes on.
 

@@ -287,16 +287,17 @@ class StabilisedRungeKutta(diffrax.AbstractAdaptiveSolver):
         recurrence = _Recurrence(
             p=1 + delta, p1=one, p2=zero, dp=delta, dp1=one, dp2=zero, b=b1, b_last=b1
         )
-        # Y_1 = y_0 + c_1 h F_0 with c_1 = b_1 w_1.
+        # Y_1 = y_0 + c_1 h F_0 with c_1 = b_1 w_1. In the recurrence the last increment over y_0
+        # and its change are both written where they were; two increments would change places, at
+        # the price of three copies in every stage. The slope is that of the last stage made.
         first = tree_scale(b1 * w1 * h, f0)
-        # F of the last stage made: none yet.
-        carry = (two, first, tree_scale(zero, f0), f0, b1 * w1, recurrence)
+        carry = (two, first, first, f0, b1 * w1, recurrence)
 
         def going(carry):
             return carry[0] <= stages.astype(dtype) + 1
 
         def stage(carry):
-            j, d, d_last, _, c, last = carry
+            j, d, change, _, c, last = carry
             slope = vector_field(
                 terms, t0 + (c * h).astype(jnp.result_type(t0)), tree_axpy(one, d, y0), args
             )
@@ -309,14 +310,18 @@ class StabilisedRungeKutta(diffrax.AbstractAdaptiveSolver):
             nu = jnp.where(over, 0, -beta * new.b / last.b_last)
             mu_h = jnp.where(over, 0, ratio * w1 * h)
             gamma_h = -(1 - last.b * last.p) * mu_h
-            d_new = jax.tree.map(
-                lambda d, d_last, f, f0: mu * d + nu * d_last + (mu_h * f + gamma_h * f0),
+            change = jax.tree.map(
+                lambda d, change, f, f0: (
+                    (mu + nu - 1) * d - nu * change + (mu_h * f + gamma_h * f0)
+                ),
                 d,
-                d_last,
+                change,
                 slope,
                 f0,
             )
-            return j + 1, d_new, d, slope, w1 * new.p2 / new.p1, new
+            # Or it would be computed twice, from its old value, of which a copy must be kept.
+            change = jax.lax.optimization_barrier(change)
+            return j + 1, tree_axpy(one, change, d), change, slope, w1 * new.p2 / new.p1, new
 
         _, increment, _, f1, _, _ = jax.lax.while_loop(going, stage, carry)
         return increment, f1

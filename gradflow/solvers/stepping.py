@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from .._linalg import tree_norm, tree_select
+from .compiling import LEAN, ONCE
 from .stabilised import StabilisedRungeKutta
 from .switching import Attempt, Memory, Relaxing, Stiffening
 from .watching import MAX_CROSSINGS, Crossings, Records, empty, locate, record
@@ -125,10 +126,7 @@ class _Known(eqx.Module):
         return self.slope if state is self.state else self.field(t, state, data)
 
 
-# Run once: the time it takes is the time it takes to compile.
-@eqx.filter_jit(  # pyright: ignore[reportCallIssue]
-    compiler_options={"xla_backend_optimization_level": 0}
-)
+@eqx.filter_jit(compiler_options=ONCE)  # pyright: ignore[reportCallIssue]
 def start(
     stepper: Stepper, state: PyTree, save_times: tuple[Array, ...], t1: Array, data: PyTree
 ) -> Carry:
@@ -183,10 +181,7 @@ def start(
     )
 
 
-# Run once for each change of solver: the time it takes is the time it takes to compile.
-@eqx.filter_jit(  # pyright: ignore[reportCallIssue]
-    compiler_options={"xla_backend_optimization_level": 0}
-)
+@eqx.filter_jit(compiler_options=ONCE)  # pyright: ignore[reportCallIssue]
 def hand_over(stepper: Stepper, carry: Carry, data: PyTree) -> Carry:
     """The carry with which the solver of `stepper` goes on; one evaluation of the field.
 
@@ -226,7 +221,7 @@ def hand_over(stepper: Stepper, carry: Carry, data: PyTree) -> Carry:
     )
 
 
-@eqx.filter_jit(donate="all-except-first")
+@eqx.filter_jit(donate="all-except-first", compiler_options=LEAN)  # pyright: ignore[reportCallIssue]
 def advance(kept: tuple[Kept, Array], carry: Carry) -> Carry:
     """Attempt up to `attempts` further steps.
 
