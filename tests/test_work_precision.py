@@ -221,8 +221,9 @@ def test_promises_are_held_against_tolerances():
 
 
 def test_slopes_are_those_of_power_laws():
-    runs = [("rkc2", at, round(1e3 * at**0.5), 0.0, [0.1 * at]) for at in (1e2, 1e4, 1e6)]
-    slope, deviation, seconds, _ = _fits(runs)["rkc2"]
+    runs = [("rkc2", at, round(1e3 * at**0.5), 1 / at, [0.1 * at]) for at in (1e2, 1e4, 1e6)]
+    slope, deviation, seconds, _, error = _fits(runs)["rkc2"]
+    assert error == 1e-2
     assert slope == pytest.approx(0.5)
     assert deviation < 1e-6
     assert seconds == pytest.approx(1.0)
