@@ -4,14 +4,13 @@ All record the states at the same times. A peer takes its tolerances as its docu
 them; each with its own norm, so only errors and costs can be compared, not tolerances.
 """
 
-from . import by_diffrax, by_scipy, fixed_steps, own
+from . import by_diffrax, by_extensisq, by_scipy, by_torch, fixed_steps, own
 from .method import Method as Method
 from .method import Run as Run
 from .method import RunFailedError as RunFailedError
+from .peers import absence as absence
+from .peers import gathered
 from .setting import Setting as Setting
 
-METHODS: dict[str, Method] = {
-    method.name: method
-    for room in (own, by_diffrax, by_scipy, fixed_steps)
-    for method in room.METHODS
-}
+# What can be run, and why the rest cannot, by name.
+METHODS, MISSING = gathered((own, by_diffrax, by_scipy, by_extensisq, by_torch, fixed_steps))

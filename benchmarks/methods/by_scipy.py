@@ -1,4 +1,4 @@
-"""SciPy, and extensisq's methods for it, on the jitted gradient."""
+"""SciPy on the jitted gradient."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-from extensisq import SSV2stab
-from extensisq.sommeijer import nrejct
 from scipy.integrate import BDF, DOP853, LSODA, OdeSolver, solve_ivp
 
 from .method import DENSE, TIGHT, Method, Run, RunFailedError
@@ -56,8 +54,7 @@ def by_scipy(method: type[OdeSolver], *, hessian: bool) -> Callable[[Setting, fl
         seconds = time.perf_counter() - began
         if not solution.success:
             raise RunFailedError(solution.message)
-        rejected = int(nrejct) if method is SSV2stab else None
-        return Run(solution.y.T, count, seconds, rejected=rejected)
+        return Run(solution.y.T, count, seconds)
 
     return run
 
@@ -66,5 +63,4 @@ METHODS = (
     Method("SciPy LSODA", by_scipy(LSODA, hessian=True), TIGHT, largest=DENSE),
     Method("SciPy BDF", by_scipy(BDF, hessian=True), TIGHT, largest=DENSE),
     Method("SciPy DOP853", by_scipy(DOP853, hessian=False), TIGHT, stiff_rungs=TIGHT[1:5]),
-    Method("extensisq SSV2stab", by_scipy(SSV2stab, hessian=False), (1e-2, *TIGHT[:5])),
 )
