@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from scipy.stats import linregress
 
-from benchmarks.methods import METHODS, Setting
+from benchmarks.methods import METHODS, MISSING, Setting
 from benchmarks.problems import PROBLEMS, Case
 from benchmarks.problems.quadratics import of_condition
 from benchmarks.problems.reference import reference
@@ -56,7 +56,7 @@ def measure(effort: Effort) -> Findings:
         0.6,
         {name: fits["sharpness"][name][0] for name in ("rkc2", "auto")},
     )
-    skipped = [f"{name}: not installed" for name in _METHODS if name not in METHODS]
+    skipped = [f"{name}: {reason}" for name, reason in MISSING.items() if name in _METHODS]
     if effort.quick:
         skipped.append("with --quick: the longest horizons and the largest condition number")
     tables = [_slopes(fits), *(_table(name, runs) for name, runs in series.items())]
