@@ -44,7 +44,8 @@ def measure(effort: Effort) -> Findings:
         "devices": [(row["mesh"], middle(row["seconds"])) for row in rows],
         "widths": list(zip(coupled.WIDTHS, _column(widths, "seconds").values(), strict=True)),
     }
-    return Findings(tables, criteria, data=data)
+    skipped = ["with --quick: 4 and 4 x 2 devices, and larger batches"] if effort.quick else []
+    return Findings(tables, criteria, skipped, data)
 
 
 def _column(table: Table, name: str) -> dict[str, float]:
