@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from scipy.stats import linregress
 
-from benchmarks.methods import METHODS, Setting
+from benchmarks.methods import METHODS, MISSING, Setting
 from benchmarks.problems import PROBLEMS, Case
 from benchmarks.problems.quadratics import of_condition
 from benchmarks.problems.reference import reference
@@ -55,7 +56,7 @@ def measure(effort: Effort) -> Findings:
         0.6,
         {name: fits["sharpness"][name][0] for name in ("rkc2", "auto")},
     )
-    skipped = [f"{name}: not installed" for name in _METHODS if name not in METHODS]
+    skipped = [f"{name}: {reason}" for name, reason in MISSING.items() if name in _METHODS]
     if effort.quick:
         skipped.append("with --quick: the longest horizons and the largest condition number")
     tables = [_slopes(fits), *(_table(name, runs) for name, runs in series.items())]
@@ -98,14 +99,17 @@ def _series(settings: dict[float, Setting], methods: Sequence[str], effort: Effo
 
 
 def _fits(runs: Sequence[Run]) -> dict[str, list[float]]:
-    """By method the slope of log gradients, its standard error, and both of log seconds."""
+    """By method the slope of log gradients, its standard error, both of log seconds, and the
+    largest error, without which a cost says nothing.
+    """
     found = {}
     for method in dict.fromkeys(name for name, *_ in runs):
         mine = [run for run in runs if run[0] == method]
         at = np.log([run[1] for run in mine])
         costs = [run[2] for run in mine], [statistics.median(run[4]) for run in mine]
         fits = [linregress(at, np.log(cost)) for cost in costs]
-        found[method] = [float(number) for fit in fits for number in (fit.slope, fit.stderr)]
+        numbers = [float(number) for fit in fits for number in (fit.slope, fit.stderr)]
+        found[method] = [*numbers, max(run[3] for run in mine)]
     return found
 
 
@@ -119,6 +123,7 @@ def _slopes(fits: dict[str, dict[str, list[float]]]) -> Table:
             Column("+-", Kind.NUMBER),
             Column("seconds", Kind.NUMBER),
             Column("+- ", Kind.NUMBER),
+            Column("largest error", Kind.ERROR),
         ),
         note=(
             "In log-log, with standard errors. Where stability alone sets the steps theory has 1 "
@@ -154,21 +159,25 @@ def _table(against: str, runs: Sequence[Run]) -> Table:
 
 def draw(findings: Findings, directory: Path) -> list[Path]:
     """Gradients against horizon and sharpness, slopes in the legends."""
-    figure = Figure(figsize=(8.5, 4.6), layout="constrained")
+    figure = Figure(figsize=(9.0, 4.6), layout="constrained")
     FigureCanvasAgg(figure)
     labels = {"horizon": "end time of mlp", "sharpness": "sharpness of a quadratic"}
     axes = figure.subplots(1, 2, sharey=True)
     for ax, (against, runs) in zip(axes, findings.data.items(), strict=True):
         for method, (slope, error, *_) in _fits(runs).items():
             at, costs = np.array([run[1:3] for run in runs if run[0] == method], dtype=float).T
-            label = rf"{method}: {slope:.2f} $\pm$ {error:.2f}"
+            label = rf"{method} {slope:.2f} $\pm$ {error:.2f}"
             ax.plot(at, costs, **style(method) | {"label": label})
         ax.set(xscale="log", yscale="log", xlabel=labels[against])
         ax.grid(color="0.9", lw=0.5)
         ax.spines[["top", "right"]].set_visible(False)
+        ax.xaxis.set_minor_formatter(NullFormatter())
         ax.legend(
-            loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, frameon=False, fontsize=8
-        )
+            loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, frameon=False, fontsize=8,
+            columnspacing=1.0, handlelength=1.6, handletextpad=0.5,
+        )  # fmt: skip
+    ends = sorted({run[1] for run in findings.data["horizon"]})
+    axes[0].set_xticks(ends, [f"{end:,.0f}" for end in ends])
     axes[0].set_ylabel("gradient evaluations")
     path = directory / "stiffness.png"
     figure.savefig(path, dpi=150)

@@ -35,6 +35,7 @@ def _integrate(
     t1: Array,
     times: Array,
     rtol: Array,
+    atol: Array,
     counter: Counter | None = None,
 ) -> diffrax.Solution:
     field = descent_field(problem)
@@ -47,21 +48,29 @@ def _integrate(
         problem.params,
         args=problem.data,
         saveat=diffrax.SaveAt(ts=times, fn=lambda t, y, data: flat(y)),
-        stepsize_controller=diffrax.PIDController(rtol=rtol, atol=rtol),
+        stepsize_controller=diffrax.PIDController(rtol=rtol, atol=atol),
         max_steps=_MOST,
         throw=False,
     )
 
 
-def by_diffrax(method: diffrax.AbstractSolver) -> Callable[[Setting, float], Run]:
-    """diffrax with ``PIDController(rtol, atol=rtol)`` and its default norm."""
+def by_diffrax(
+    method: diffrax.AbstractSolver, absolute: float = 1.0
+) -> Callable[[Setting, float], Run]:
+    """diffrax with ``PIDController(rtol, atol)`` and its default norm.
+
+    Args:
+        method: diffrax's or anyone's.
+        absolute: atol over rtol, which diffrax's documentation has the same.
+    """
 
     counter = Counter()
     counts: dict[tuple[str, int, float], int] = {}
 
     def run(setting: Setting, rtol: float) -> Run:
         def integrate(share: float, counter: Counter | None = None) -> diffrax.Solution:
-            arguments = map(jnp.asarray, (share * setting.case.t1, share * setting.times, rtol))
+            numbers = share * setting.case.t1, share * setting.times, rtol, absolute * rtol
+            arguments = map(jnp.asarray, numbers)
             return jax.block_until_ready(_integrate(method, setting.problem, *arguments, counter))
 
         integrate(WARMING)

@@ -143,8 +143,8 @@ def solve_ensemble(
 
     Compiled once, since data and initial parameters of the same shapes are nothing but other
     values. On a CPU seeds run on threads: that is faster than one compiled program for all of
-    them, whose every step waits for the seed that needs most (``python -m benchmarks.ensemble``).
-    An accelerator is all but idle with a single one, and all go in one program there.
+    them, whose every step waits for the seed that needs most (``python -m benchmarks --only
+    ensembles``). An accelerator is all but idle with a single one, and all go in one program there.
 
     Args:
         build: makes the problem of a seed, e.g. ``lambda seed: task.build(jax.random.key(seed))``;

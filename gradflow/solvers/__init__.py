@@ -90,7 +90,7 @@ def automatic(rtol: float, measured: Callable) -> tuple[Choice, Choice]:
 
     The explicit one is that which takes the fewest evaluations at this tolerance where nothing is
     stiff. The thresholds are measured, on the co-occurrence transformer and on digits: see
-    ``python -m benchmarks.tolerance``.
+    ``python -m benchmarks --only fidelity``.
 
     Args:
         rtol: the tolerance of the run.

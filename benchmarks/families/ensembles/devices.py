@@ -1,9 +1,9 @@
 """One run over 1, 2, 4 and 8 devices: its time, its error against one, and what is sent.
 
-A student of 64 units and 4,417 weights on 16,384 samples, to t = 0.01. Where JAX finds a CPU alone,
-8 parts of it are the devices, which have no more cores for being cut: what is measured then is what
-cutting costs. That number is set before JAX starts, so this runs in a process of its own:
-``python -m benchmarks.families.ensembles.devices`` prints JSON.
+A student of 64 units and 4,417 weights on 16,384 samples, quick on 2,048, to t = 0.01. Where JAX
+finds a CPU alone, 8 parts of it are the devices, which have no more cores for being cut: what is
+measured then is what cutting costs. That number is set before JAX starts, so this runs in a process
+of its own: ``python -m benchmarks.families.ensembles.devices`` prints JSON.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from gradflow.flow.solve import checked
 from gradflow.solvers import stepping
 
 _FLAG = "--xla_force_host_platform_device_count=8"
+_QUICK = ((1, 1), (8, 1))
 _MESHES = ((1, 1), (2, 1), (4, 1), (8, 1), (4, 2), (2, 4))
 _OPTIONS = {"t1": 0.01, "rtol": 1e-6, "solver": "tsit5", "save": gf.Linear(count=3)}
 _KINDS = ("all-reduce", "all-gather", "all-to-all", "collective-permute")
@@ -37,11 +38,11 @@ _KINDS = ("all-reduce", "all-gather", "all-to-all", "collective-permute")
 
 def measured(effort: Effort) -> tuple[Table, list[dict[str, Any]]]:
     """The table, and its rows by name; on the accelerators of this process where it has some."""
-    rounds = effort.pick(3, 2)
     effort.say("one run over several devices")
-    found = here(rounds) if jax.default_backend() != "cpu" else _apart(rounds)
+    measure = here if jax.default_backend() != "cpu" else _apart
+    found = measure(effort.quick)
     table = Table(
-        f"One run over several devices, {found['devices']}",
+        f"One run of {found['samples']:,} samples over several devices, {found['devices']}",
         (
             Column("data x params"),
             Column("a gradient", Kind.SECONDS),
@@ -67,7 +68,7 @@ def measured(effort: Effort) -> tuple[Table, list[dict[str, Any]]]:
     return table, rows
 
 
-def _apart(rounds: int) -> dict[str, Any]:
+def _apart(quick: bool) -> dict[str, Any]:
     """`here`, in a process with 8 devices.
 
     Raises:
@@ -75,7 +76,7 @@ def _apart(rounds: int) -> dict[str, Any]:
     """
     flags = f"{os.environ.get('XLA_FLAGS', '')} {_FLAG}".strip()
     done = subprocess.run(
-        [sys.executable, "-m", __spec__.name, str(rounds)],
+        [sys.executable, "-m", __spec__.name, *(["--quick"] if quick else [])],
         env=os.environ | {"XLA_FLAGS": flags},
         cwd=Path(__file__).parents[3],
         capture_output=True,
@@ -87,21 +88,26 @@ def _apart(rounds: int) -> dict[str, Any]:
     return json.loads(done.stdout)
 
 
-def here(rounds: int) -> dict[str, Any]:
+def here(quick: bool) -> dict[str, Any]:
     """A row for each mesh that the devices of this process allow; rounds alternate."""
     task = gf.tasks.TeacherStudent(
-        inputs=2, width=64, teacher_width=16, depth=2, samples=16_384, test_samples=1
+        inputs=2,
+        width=64,
+        teacher_width=16,
+        depth=2,
+        samples=2048 if quick else 16_384,
+        test_samples=1,
     )
     problem = task.build(jax.random.key(0)).quiet()
     alone = _weights(gf.solve(problem, **_OPTIONS))
     placed = {
         mesh: gf.Mesh(data=mesh[0], params=mesh[1]).place(problem)
-        for mesh in _MESHES
+        for mesh in (_QUICK if quick else _MESHES)
         if mesh[0] * mesh[1] <= len(jax.devices())
     }
     # The first round compiles.
     flows = {mesh: [gf.solve(each, **_OPTIONS)] for mesh, each in placed.items()}
-    for _ in range(rounds):
+    for _ in range(2 if quick else 3):
         for mesh, each in placed.items():
             flows[mesh].append(gf.solve(each, **_OPTIONS))
     rows = []
@@ -119,7 +125,11 @@ def here(rounds: int) -> dict[str, Any]:
                 "sent": ", ".join(f"{n} {kind}" for kind, n in sent.items()) or "nothing",
             }
         )
-    return {"devices": f"{len(jax.devices())} x {jax.devices()[0].device_kind}", "rows": rows}
+    return {
+        "devices": f"{len(jax.devices())} x {jax.devices()[0].device_kind}",
+        "samples": task.samples,
+        "rows": rows,
+    }
 
 
 def _compiled_loop(problem: gf.Problem) -> Any:
@@ -137,4 +147,4 @@ def _weights(flow: gf.Trajectory) -> np.ndarray:
 
 if __name__ == "__main__":
     jax.config.update("jax_enable_x64", True)
-    print(json.dumps(here(int(sys.argv[1]))))
+    print(json.dumps(here("--quick" in sys.argv)))

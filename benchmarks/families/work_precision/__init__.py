@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.methods import MISSING
 from benchmarks.problems import PROBLEMS
 from benchmarks.suite import Effort, Family, Findings
 
@@ -24,7 +25,7 @@ _QUICK = ("quadratic-mild", "quadratic", "hi", "transformer")
 
 
 def chosen(effort: Effort) -> tuple[list[str], list[str]]:
-    """The test problems of an effort, and what is left out."""
+    """The test problems of an effort, and what is left out of problems and methods."""
     names = [name for name, case in PROBLEMS.items() if "large" not in case.tags]
     skipped = [
         f"{name}: a run takes minutes; `python -m benchmarks.families.work_precision --problems "
@@ -32,6 +33,7 @@ def chosen(effort: Effort) -> tuple[list[str], list[str]]:
         for name in PROBLEMS
         if name not in names
     ]
+    skipped += [f"{name}: {reason}" for name, reason in MISSING.items()]
     if effort.quick:
         left_out = [name for name in names if name not in _QUICK]
         skipped.append(

@@ -89,24 +89,27 @@ def draw_diagrams(draw: Draw) -> Figure:
 
 def draw_overview(draws: Sequence[Draw]) -> Figure:
     """Error against seconds on a few problems, of the default and of the peers best known."""
-    figure = Figure(figsize=(8.5, 3.4), layout="constrained")
+    figure = Figure(figsize=(8.5, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, len(draws), squeeze=False)[0]
+    handles = {}
     for ax, draw in zip(axes, draws, strict=True):
         for method in _KNOWN:
-            points = draw.methods.get(method, ())
-            seconds, errors = [p.wall for p in points], [p.final for p in points]
-            ax.plot(
-                seconds, errors, **style(method) | {"lw": 1.4, "ms": 9 if method == "auto" else 5}
-            )
+            points = draw.methods.get(method)
+            if points:
+                seconds, errors = [p.wall for p in points], [p.final for p in points]
+                larger = {"lw": 1.4, "ms": 9 if method == "auto" else 5}
+                (handles[method],) = ax.plot(seconds, errors, **style(method) | larger)
         _dress(ax)
-        ax.set_ylim(1e-9, 2.0)
         ax.set_title(f"{draw.case}, {draw.size:,} weights", fontsize=10)
         ax.set_xlabel("seconds")
     axes[0].set_ylabel("error at the end")
-    handles, labels = axes[0].get_legend_handles_labels()
-    labels = ["gradflow (auto)" if label == "auto" else label for label in labels]
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    shown = [method for method in _KNOWN if method in handles]
+    figure.legend(
+        [handles[method] for method in shown],
+        ["gradflow (auto)" if method == "auto" else method for method in shown],
+        loc="outside lower center", ncols=4, frameon=False, fontsize=9,
+    )  # fmt: skip
     return figure
 
 
