@@ -17,7 +17,7 @@ def measure(effort: Effort) -> Findings:
     by_size, time_criteria = sizes.measure(effort)
     where = parts.measure(effort)
     held, memory_criteria = memory.measure(effort)
-    skipped = ["with --quick: the largest networks"] if effort.quick else []
+    skipped = ["with --quick: some sizes, and the memory of some solvers"] if effort.quick else []
     return Findings([by_size, where, held], [*time_criteria, *memory_criteria], skipped)
 
 

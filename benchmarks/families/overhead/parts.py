@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 
+import equinox as eqx
 import jax
 
 import gradflow as gf
@@ -73,7 +74,7 @@ def _in_a_loop(problem: gf.Problem) -> float:
     return (time.perf_counter() - began) / _CALLS
 
 
-@jax.jit
+@eqx.filter_jit
 def _repeated(problem: gf.Problem):
     """Each result feeds the next call, or the compiler would evaluate it only once."""
     gradient = jax.grad(problem.loss)

@@ -16,6 +16,7 @@ from .runs import Run, alternating, bare, by_diffrax, solving
 PAPER = "the paper's transformer"
 _SOLVERS = {"bosh3": 3, "tsit5": 6, "rkc2": 3}  # evaluations of an attempt, about
 _SECONDS = 0.3  # that a run is to take, about
+_QUICK = {"float64": (10**3, 10**5), "float32": (10**5,)}
 _MANY = 1e5  # parameters from which on the gradient is to be nearly all
 
 COLUMNS = (
@@ -40,10 +41,9 @@ def measure(effort: Effort) -> tuple[Table, list[Criterion]]:
             "gradient by turns. diffrax's Tsit5 is `diffeqsolve` with its default norm."
         ),
     )
-    sizes = [n for n in WIDTHS if n <= effort.pick(10**7, 10**5)]
     for dtype in ("float64", "float32"):
-        for size in sizes:
-            _add(table, f"about {size:,}", network(WIDTHS[size], dtype), dtype, 1e3, effort)
+        for size in effort.pick(WIDTHS, _QUICK[dtype]):
+            _add(table, f"tanh, about {size:,}", network(WIDTHS[size], dtype), dtype, 1e3, effort)
         _add(table, PAPER, PROBLEMS["transformer"].build(0, dtype), dtype, 300.0, effort)
     return table, _criteria(table)
 
@@ -52,10 +52,9 @@ def _add(
     table: Table, name: str, problem: gf.Problem, dtype: str, t1: float, effort: Effort
 ) -> None:
     """A row for each solver."""
-    effort.say(f"overhead: {name} parameters, {dtype}")
+    effort.say(f"overhead: {name}, {dtype}")
     alone = bare(problem, _SECONDS / 3)
     each = alone()
-    # diffrax's stats count a run's attempts, of which `max_steps` are the most.
     attempts = {s: int(min(max(_SECONDS / each / p, 3), 200)) for s, p in _SOLVERS.items()}
     ends = gf.Explicit(times=[0.0, t1])
     runs: dict[str, Run] = {"bare": alone}
@@ -76,7 +75,7 @@ def _criteria(table: Table) -> list[Criterion]:
         for network, dtype, solver, size, _, _, _, ratio in table.rows
         if not solver.startswith("diffrax")
     }
-    large = {row: r for (name, row, n), r in found.items() if name != PAPER and n >= _MANY}
+    large = {row: r for (name, row, n), r in found.items() if name != PAPER and n >= 0.9 * _MANY}
     paper = {row: r for (name, row, _), r in found.items() if name == PAPER and "rkc2" not in row}
     what = "a gradient inside of a solver over a bare one"
     return [
