@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import jax
+
 from benchmarks.methods import MISSING
 from benchmarks.problems import PROBLEMS
 from benchmarks.suite import Effort, Family, Findings
@@ -45,7 +47,14 @@ def chosen(effort: Effort) -> tuple[list[str], list[str]]:
 
 def drawn(effort: Effort) -> list[Draw]:
     """All methods on the first draw of each test problem, measured once in a process."""
-    return [measured(name, 0, effort.quick, effort.say) for name in chosen(effort)[0]]
+    draws: list[Draw] = []
+    for name in chosen(effort)[0]:
+        draws.append(measured(name, 0, effort.quick, effort.say))
+        if draws[0].size != draws[-1].size:
+            # Programs of other shapes serve no more, and a process that keeps all of them runs
+            # out of memory maps and is aborted.
+            jax.clear_caches()
+    return draws
 
 
 def found(draws: Sequence[Draw]) -> Findings:
