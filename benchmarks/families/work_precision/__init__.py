@@ -19,7 +19,7 @@ from benchmarks.suite import Effort, Family, Findings
 from . import figures
 from .criteria import criteria
 from .draw import Draw
-from .measure import NOT_QUICK, measured
+from .measure import NOT_QUICK, NOT_QUICK_ON_NETWORKS, NOT_QUICK_WHERE_STIFF, measured
 from .tables import against_peers, given_up, runs
 
 # One or two of each kind whose programs and references take seconds each, not minutes.
@@ -38,9 +38,11 @@ def chosen(effort: Effort) -> tuple[list[str], list[str]]:
     skipped += [f"{name}: {reason}" for name, reason in MISSING.items()]
     if effort.quick:
         left_out = [name for name in names if name not in _QUICK]
-        skipped.append(
-            f"with --quick: {', '.join((*left_out, *NOT_QUICK))}; diffrax Kvaerno5 on networks"
-        )
+        skipped += [
+            f"with --quick: {', '.join((*left_out, *NOT_QUICK))}",
+            f"with --quick on networks: {', '.join(NOT_QUICK_ON_NETWORKS)}",
+            f"with --quick on stiff problems: {', '.join(NOT_QUICK_WHERE_STIFF)}",
+        ]
         names = list(_QUICK)
     return names, skipped
 
