@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import jax
+
 from benchmarks.methods import MISSING
 from benchmarks.problems import PROBLEMS
 from benchmarks.suite import Effort, Family, Findings
@@ -17,7 +19,7 @@ from benchmarks.suite import Effort, Family, Findings
 from . import figures
 from .criteria import criteria
 from .draw import Draw
-from .measure import NOT_QUICK, measured
+from .measure import NOT_QUICK, NOT_QUICK_ON_NETWORKS, NOT_QUICK_WHERE_STIFF, measured
 from .tables import against_peers, given_up, runs
 
 # One or two of each kind whose programs and references take seconds each, not minutes.
@@ -36,16 +38,25 @@ def chosen(effort: Effort) -> tuple[list[str], list[str]]:
     skipped += [f"{name}: {reason}" for name, reason in MISSING.items()]
     if effort.quick:
         left_out = [name for name in names if name not in _QUICK]
-        skipped.append(
-            f"with --quick: {', '.join((*left_out, *NOT_QUICK))}; diffrax Kvaerno5 on networks"
-        )
+        skipped += [
+            f"with --quick: {', '.join((*left_out, *NOT_QUICK))}",
+            f"with --quick on networks: {', '.join(NOT_QUICK_ON_NETWORKS)}",
+            f"with --quick on stiff problems: {', '.join(NOT_QUICK_WHERE_STIFF)}",
+        ]
         names = list(_QUICK)
     return names, skipped
 
 
 def drawn(effort: Effort) -> list[Draw]:
     """All methods on the first draw of each test problem, measured once in a process."""
-    return [measured(name, 0, effort.quick, effort.say) for name in chosen(effort)[0]]
+    draws: list[Draw] = []
+    for name in chosen(effort)[0]:
+        draws.append(measured(name, 0, effort.quick, effort.say))
+        if draws[0].size != draws[-1].size:
+            # Programs of other shapes serve no more, and a process that keeps all of them runs
+            # out of memory maps and is aborted.
+            jax.clear_caches()
+    return draws
 
 
 def found(draws: Sequence[Draw]) -> Findings:

@@ -97,9 +97,11 @@ def _line(draw: Draw, point: Point) -> str:
 
 # Neighbours of others that are measured: what they cost most is their compilation.
 NOT_QUICK = ("dopri8", "rkl2", "kvaerno3", "kvaerno5-cg", "diffrax Dopri8", "RK4 at 1/sharpness")
-
 # One whose gradients are counted on the host, a column of the Hessian at a time.
-_SLOW, _SLOWLY_COUNTED = "diffrax Kvaerno5", 100  # up to so many parameters
+NOT_QUICK_ON_NETWORKS = ("diffrax Kvaerno5",)
+# Explicit ones that return to Python for every step: a stiff run takes them a minute.
+NOT_QUICK_WHERE_STIFF = ("SciPy DOP853", "torchdiffeq dopri5")
+_NETWORK = 100  # parameters, of more than which a problem is one
 
 
 @functools.cache
@@ -109,13 +111,17 @@ def measured(name: str, seed: int, quick: bool, said: Callable[[str], None]) -> 
     Args:
         name: of the test problem.
         seed: which draw.
-        quick: without `NOT_QUICK` and, on networks, diffrax's Kvaerno5; every other tolerance,
-            and none tighter than one that takes seconds.
+        quick: without what is not quick there, every other tolerance, and none tighter than one
+            that takes seconds.
         said: told about each run.
     """
     setting = Setting.of(PROBLEMS[name], seed)
     if not quick:
         return measure(setting, METHODS.values(), Budget(), said)
-    left_out = NOT_QUICK if setting.problem.size <= _SLOWLY_COUNTED else (*NOT_QUICK, _SLOW)
+    left_out = set(NOT_QUICK)
+    if setting.problem.size > _NETWORK:
+        left_out |= set(NOT_QUICK_ON_NETWORKS)
+    if "stiff" in setting.case.tags:
+        left_out |= set(NOT_QUICK_WHERE_STIFF)
     methods = [method for method in METHODS.values() if method.name not in left_out]
     return measure(setting, methods, Budget(repeat_below=0.3, limit=2.0, quick=True), said)
