@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import time
 
 from .method import TIGHT, WARMING, Method, Run, RunFailedError
 from .setting import Setting
-
-# Read when torch is loaded. Threads that spin while they wait make a gradient tens of times as long
-# as soon as the machine does something else too, and the peer is to be measured at its best.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 NEEDS = ("torch", "torchdiffeq")  # imported where they are used: that takes seconds
 _MOST = 300_000  # gradients

@@ -7,7 +7,7 @@ compiler, and makes a step of the transformer's descent a tenth shorter.
 from __future__ import annotations
 
 import math
-import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial, reduce
@@ -24,9 +24,12 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 import gradflow as gf
 from benchmarks.problems import deep_linear, digits, quadratics, teacher_student, transformer
+from benchmarks.suite.record import usable
 
 # Of the model and the data; both have the structure that they have in JAX.
 Loss = Callable[[Any, Any], Tensor]
+
+_TRIALS = 20  # gradients
 
 
 def quadratic(model: Any, data: Any) -> Tensor:
@@ -122,7 +125,7 @@ class Copy:
     def of(cls, problem: gf.Problem) -> Copy:
         """The copy of a problem, of its own precision and on the CPU.
 
-        PyTorch is given as many threads as JAX has.
+        PyTorch is given as many threads as JAX has, or one where it is quicker with one.
 
         Raises:
             NotImplementedError: the problem's loss has no row in `LOSSES`.
@@ -133,17 +136,17 @@ class Copy:
                 f"the loss at {problem.place} has no copy in PyTorch; write one, and a row for it "
                 f"in LOSSES of {__name__}"
             )
-        affinity = getattr(os, "sched_getaffinity", None)  # only on Linux
-        torch.set_num_threads(len(affinity(0)) if affinity else os.cpu_count() or 1)
         leaves, structure = jax.tree.flatten(problem.params)
         params = [torch.nn.Parameter(_tensor(leaf)) for leaf in leaves]
         kept = jax.tree.map(_kept, problem.static)
-        return cls(
+        copy = cls(
             eqx.combine(structure.unflatten(params), kept),
             jax.tree.map(_tensor, problem.data),
             params,
             function,
         )
+        copy.choose_threads()
+        return copy
 
     def loss(self) -> Tensor:
         """The loss at `params`, shape ``()``."""
@@ -160,6 +163,24 @@ class Copy:
         # Twice as fast as `torch.func.grad` where the arrays are small.
         gradients = torch.autograd.grad(loss, self.params)
         return torch.cat([each.ravel() for each in gradients])
+
+    def choose_threads(self) -> None:
+        """Sets PyTorch's threads to what makes the loss and its gradient quickest: all, or one.
+
+        For small arrays all of them take longer, and tens of times as long where the machine does
+        something else too: they spin while they wait.
+        """
+        taken = {}
+        for threads in (usable(), 1):
+            torch.set_num_threads(threads)
+            self.loss().backward()
+            began = time.perf_counter()
+            for _ in range(_TRIALS):
+                self.loss().backward()
+            taken[threads] = time.perf_counter() - began
+        torch.set_num_threads(min(taken, key=taken.__getitem__))
+        for param in self.params:
+            param.grad = None
 
     def start(self) -> Tensor:
         """A new vector of `params` as they are, shape ``(size,)``."""

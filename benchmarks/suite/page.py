@@ -13,12 +13,10 @@ def head(made: dict[str, Any]) -> str:
     versions = made["versions"]
     there = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
     absent = [name for name in PEERS if versions.get(name) is None]
-    threads = ", ".join(f"{name} {count}" for name, count in made["threads"].items())
     lines = [
         f"- commit {made['commit'] or 'unknown'}, {'quick' if made['quick'] else 'in full'}",
         f"- {made['device']}, {made['processors']['process']} of "
-        f"{made['processors']['machine']} processors, threads: {threads}; "
-        f"load before {made['load']['before']}",
+        f"{made['processors']['machine']} processors; load before {made['load']['before']}",
         f"- {there}",
     ]
     if absent:

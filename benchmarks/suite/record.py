@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import json
 import os
 import platform
@@ -113,7 +112,7 @@ def made(quick: bool) -> dict[str, Any]:
 
     Returns:
         ``versions`` (``None`` for a package that is not installed), ``device``, ``processors``
-        (of the machine, and those that this process may use), ``threads`` of PyTorch, ``load``
+        (of the machine, and those that this process may use), ``load``
         of the last minute, ``commit`` and ``quick``.
     """
     described = subprocess.run(
@@ -125,7 +124,6 @@ def made(quick: bool) -> dict[str, Any]:
         | {package: _version(package) for package in _PACKAGES},
         "device": f"{jax.devices()[0].platform} ({jax.devices()[0].device_kind})",
         "processors": {"machine": os.cpu_count(), "process": usable()},
-        "threads": share_threads(),
         "load": {"before": load(), "after": None},
         "commit": described.stdout.strip() or None,
         "quick": quick,
@@ -133,20 +131,10 @@ def made(quick: bool) -> dict[str, Any]:
 
 
 def usable() -> int:
-    """The processors that this process may use: as many threads as JAX has."""
+    """The processors that this process may use, and threads of JAX."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def share_threads() -> dict[str, int]:
-    """Gives PyTorch, where it is installed, as many threads as JAX has; returns how many each."""
-    threads = {"jax": usable()}
-    if importlib.util.find_spec("torch") is not None:
-        torch = importlib.import_module("torch")
-        torch.set_num_threads(threads["jax"])
-        threads["torch"] = torch.get_num_threads()
-    return threads
 
 
 def load() -> float:

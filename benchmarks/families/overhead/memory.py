@@ -30,7 +30,7 @@ def measure(effort: Effort) -> tuple[Table, list[Criterion]]:
         ),
     )
     solvers = (*_EXPLICIT, *_STABILISED, *_IMPLICIT)
-    for solver in effort.pick(solvers, ("bosh3", "tsit5", "rkc2")):
+    for solver in effort.pick(solvers, ("tsit5", "rkc2")):
         effort.say(f"overhead: memory with {solver}")
         table.add(solver, *_measured(solver))
     held = {solver: max(filter(None, cells)) for solver, *cells in table.rows}

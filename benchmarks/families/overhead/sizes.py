@@ -16,7 +16,7 @@ from .runs import Run, alternating, bare, by_diffrax, solving
 PAPER = "the paper's transformer"
 _SOLVERS = {"bosh3": 3, "tsit5": 6, "rkc2": 3}  # evaluations of an attempt, about
 _SECONDS = 0.3  # that a run is to take, about
-_QUICK = {"float64": (10**3, 10**5), "float32": (10**5,)}
+_QUICK = {"float64": (10**3, 10**5), "float32": ()}
 _MANY = 1e5  # parameters from which on the gradient is to be nearly all
 
 COLUMNS = (

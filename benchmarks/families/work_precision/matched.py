@@ -8,7 +8,9 @@ from math import exp, log
 
 from .draw import Draw, Point
 
+# What a run pays, and how far it is off.
 Cost = Callable[[Point], float]
+Error = Callable[[Point], float]
 
 
 def evaluations(point: Point) -> float:
@@ -21,10 +23,25 @@ def wall(point: Point) -> float:
     return point.wall
 
 
+def final(point: Point) -> float:
+    """The error at the end."""
+    return point.final
+
+
+def worst(point: Point) -> float:
+    """The largest error of the whole run."""
+    return point.worst
+
+
 def cost_at(
-    points: Sequence[Point], error: float, cost: Cost, *, between: bool = False
+    points: Sequence[Point],
+    error: float,
+    cost: Cost,
+    off: Error = final,
+    *,
+    between: bool = False,
 ) -> float | None:
-    """The least that the method pays for a final error of at most `error`.
+    """The least that the method pays for an error of at most `error`.
 
     Between two neighbouring tolerances whose errors lie on both sides, interpolated in the logs;
     a run that is more accurate than asked counts as it is, unless only what lies `between` runs
@@ -34,17 +51,18 @@ def cost_at(
         points: of one method on one draw, from the loosest tolerance on.
         error: the error.
         cost: what is paid.
+        off: which error.
         between: leave out errors that the ladder has no runs on both sides of.
 
     Returns:
         The cost; ``None`` where no run is as accurate as that.
     """
-    if between and not any(point.final >= error for point in points):
+    if between and not any(off(point) >= error for point in points):
         return None
-    found = [cost(point) for point in points if point.final <= error]
+    found = [cost(point) for point in points if off(point) <= error]
     for above, below in pairwise(points):
-        if below.final < error < above.final:
-            share = log(above.final / error) / log(above.final / below.final)
+        if off(below) < error < off(above):
+            share = log(off(above) / error) / log(off(above) / off(below))
             found.append(exp((1 - share) * log(cost(above)) + share * log(cost(below))))
     return min(found, default=None)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import product
 
 from benchmarks.suite import Column, Kind, Table
 
-from .criteria import LEVELS, TUNED, peers, stiff, walls
+from .criteria import ERRORS, LEVELS, TUNED, peers, stiff, walls
 from .draw import Draw
 from .matched import cost_at, wall
 
@@ -18,6 +19,7 @@ def against_peers(draws: Sequence[Draw]) -> Table:
         (
             Column("problem, seed"),
             Column("error"),
+            Column("at most"),
             Column("auto", Kind.SECONDS),
             Column("best peer", Kind.WORD),
             Column("takes", Kind.SECONDS),
@@ -28,24 +30,22 @@ def against_peers(draws: Sequence[Draw]) -> Table:
             Column("auto / tuned", Kind.RATIO),
         ),
         note=(
-            "Seconds for an error at the end of at most that, interpolated between tolerances; "
+            "Seconds for an error of at most that, interpolated between tolerances; "
             "where no run of a peer is as accurate, it is left out. Tuned are Kvaerno with "
             "Newton-CG and SSV2stab, other peers all else that is not gradflow's."
         ),
     )
-    for draw in draws:
-        rivals = peers(draw)
-        for level in LEVELS:
-            mine = cost_at(draw.methods.get("auto", ()), level, wall)
-            ratios = walls(draw, level, rivals)
-            best = max(ratios, key=ratios.__getitem__, default=None)
-            theirs = cost_at(draw.methods[best], level, wall) if best else None
-            others, tuned = {}, {}
-            if stiff(draw):
-                others = {name: ratio for name, ratio in ratios.items() if name not in TUNED}
-                tuned = walls(draw, level, TUNED)
-            nearest = [*_largest(ratios)[1:], *_largest(others), *_largest(tuned)]
-            table.add(draw.name, f"{level:g}", mine, best, theirs, *nearest)
+    for draw, (which, off), level in product(draws, ERRORS.items(), LEVELS):
+        mine = cost_at(draw.methods.get("auto", ()), level, wall, off)
+        ratios = walls(draw, level, off, peers(draw))
+        best = max(ratios, key=ratios.__getitem__, default=None)
+        theirs = cost_at(draw.methods[best], level, wall, off) if best else None
+        others, tuned = {}, {}
+        if stiff(draw):
+            others = {name: ratio for name, ratio in ratios.items() if name not in TUNED}
+            tuned = walls(draw, level, off, TUNED)
+        nearest = [*_largest(ratios)[1:], *_largest(others), *_largest(tuned)]
+        table.add(draw.name, which, f"{level:g}", mine, best, theirs, *nearest)
     return table
 
 
