@@ -97,13 +97,13 @@ def draw_overview(draws: Sequence[Draw]) -> Figure:
         for method in _KNOWN:
             points = draw.methods.get(method)
             if points:
-                seconds, errors = [p.wall for p in points], [p.final for p in points]
+                seconds, errors = [p.wall for p in points], [p.worst for p in points]
                 larger = {"lw": 1.4, "ms": 9 if method == "auto" else 5}
                 (handles[method],) = ax.plot(seconds, errors, **style(method) | larger)
         _dress(ax)
         ax.set_title(f"{draw.case}, {draw.size:,} weights", fontsize=10)
         ax.set_xlabel("seconds")
-    axes[0].set_ylabel("error at the end")
+    axes[0].set_ylabel("worst error on the way")
     shown = [method for method in _KNOWN if method in handles]
     figure.legend(
         [handles[method] for method in shown],
