@@ -31,11 +31,15 @@ def write_trajectory(path: Path, trajectory: Trajectory) -> None:
 
 
 def _to_netcdf(dataset: xarray.Dataset, path: Path) -> None:
-    from xarray.backends import NetCDF4DataStore
+    from xarray.backends.netCDF4_ import NETCDF4_PYTHON_LOCK, NetCDF4DataStore
 
     try:
-        # `Dataset.to_netcdf` would import Dask's scheduler, to ask it who else writes: nobody does.
-        with _ONE_AT_A_TIME, closing(NetCDF4DataStore.open(path, mode="w", lock=False)) as store:
+        # Left to itself, xarray would import `distributed` for the lock of a cluster that writes
+        # one file together: nobody does. This one keeps out the threads of other users of xarray.
+        with (
+            _ONE_AT_A_TIME,
+            closing(NetCDF4DataStore.open(path, mode="w", lock=NETCDF4_PYTHON_LOCK)) as store,
+        ):
             dataset.dump_to_store(store)
     except RuntimeError as error:  # how netCDF says that the disk is full
         raise OSError(errno.EIO, f"{error} (is the disk full?)") from None
