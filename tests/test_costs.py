@@ -55,15 +55,15 @@ def solvers(flow):
 
 @pytest.fixture
 def compilations():
-    """The names of what XLA compiles from here on."""
-    names = []
+    """The count of programs that are compiled, or read compiled, from here on: an entry each."""
+    count = []
 
     def listen(event, seconds, **_):
         if event.endswith("backend_compile_duration"):
-            names.append(event)
+            count.append(event)
 
     jax.monitoring.register_event_duration_secs_listener(listen)
-    yield names
+    yield count
     jax.monitoring.unregister_event_duration_listener(listen)
 
 
