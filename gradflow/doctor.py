@@ -51,7 +51,10 @@ def examine() -> Iterator[str]:
     threads = os.environ.get("OMP_NUM_THREADS")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     yield f"threads: {cores} processors usable, OMP_NUM_THREADS {threads or 'not set'}"
-    yield f"compiled programs: {_compiled()}"
+    try:
+        yield f"compiled programs: {_compiled()}"
+    except compiled.PlaceError as error:
+        yield f"warning: {error}"
     try:
         found = devices()
     except DeviceError as error:
@@ -72,9 +75,12 @@ def _compiled() -> str:
             return "not kept, as JAX_ENABLE_COMPILATION_CACHE says"
         if elsewhere := jax.config.values["jax_compilation_cache_dir"]:
             return f"by JAX in {elsewhere}"
+        if compiled.hook() is None:
+            return "not kept: this JAX has no place for it"
         return f"not kept, as {compiled.VARIABLE} says or there is no home"
-    kept = compiled.files(folder)
-    size = sum(file.stat().st_size for file in kept)
+    compiled.folder(folder)
+    kept = compiled.kept(folder)
+    size = sum(program.size for program in kept)
     return f"{len(kept)} in {folder}, {size / 1e6:.3g} MB; {compiled.VARIABLE}=off keeps none"
 
 

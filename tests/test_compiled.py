@@ -1,6 +1,7 @@
 """What the command compiles it compiles once."""
 
 import os
+from contextlib import suppress
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +13,13 @@ from jax._src import compilation_cache
 import gradflow as gf
 from gradflow import compiled, doctor
 from gradflow.cli.running import load, prepare
+from gradflow.sweep import worker
 
-SETTINGS = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+SETTINGS = (
+    "jax_compilation_cache_dir",
+    "jax_persistent_cache_min_compile_time_secs",
+    "jax_persistent_cache_enable_xla_caches",
+)
 
 
 @pytest.fixture
@@ -22,7 +28,8 @@ def home(tmp_path, monkeypatch):
     before = {name: getattr(jax.config, name) for name in SETTINGS}
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv(compiled.VARIABLE)
-    monkeypatch.delenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", raising=False)
+    for name in SETTINGS:
+        monkeypatch.delenv(name.upper(), raising=False)
     jax.config.update("jax_compilation_cache_dir", None)
     compilation_cache.reset_cache()
     try:
@@ -50,7 +57,7 @@ def count():
 
 
 def names(folder):
-    return {entry.name for entry in compiled.files(folder)}
+    return {path.name for path in folder.iterdir()}
 
 
 def test_the_place_is_the_users_and_can_be_another_or_none(home, monkeypatch):
@@ -58,9 +65,19 @@ def test_the_place_is_the_users_and_can_be_another_or_none(home, monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(home / "me"))
     monkeypatch.setenv("USERPROFILE", str(home / "me"))
-    assert compiled.place() == home / "me" / ".cache" / "gradflow" / "compiled"
-    monkeypatch.setenv(compiled.VARIABLE, str(home / "here"))
-    assert compiled.place() == home / "here"
+    for relative in ("", "here"):
+        monkeypatch.setenv("XDG_CACHE_HOME", relative)
+        assert compiled.place() == home / "me" / ".cache" / "gradflow" / "compiled"
+    for told in (str(home / "me" / "here"), "~/here"):
+        monkeypatch.setenv(compiled.VARIABLE, told)
+        assert compiled.place() == home / "me" / "here"
+    monkeypatch.setenv(compiled.VARIABLE, "here")
+    with pytest.raises(compiled.PlaceError, match=r"=here: .*allowed: an absolute folder, or off"):
+        compiled.place()
+    monkeypatch.setenv(compiled.VARIABLE, "")
+    with monkeypatch.context() as homeless:
+        homeless.setenv("HOME", "")
+        assert compiled.place() is None
     for off in ("off", "OFF"):
         monkeypatch.setenv(compiled.VARIABLE, off)
         assert compiled.place() is None
@@ -118,31 +135,131 @@ def test_a_place_that_cannot_be_used_is_a_warning(home, monkeypatch, capsys):
     assert told.startswith("warning: compiled programs are not kept: ")
     assert str(home / "file") in told
     assert jax.config.jax_compilation_cache_dir is None
+    assert told.startswith(next(line for line in doctor.examine() if "not kept" in line))
 
 
-def test_a_program_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
-    programs = compiled.Programs(tmp_path)
-    assert programs.get("f") is None
+def test_a_program_is_for_so_many_processors(tmp_path, monkeypatch):
+    folders = set()
+    for threads in ("1", "2", "2"):
+        monkeypatch.setenv("NPROC", threads)
+        folders.add(compiled.folder(tmp_path))
+    monkeypatch.setattr(os, "cpu_count", lambda: 1000)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(1000), raising=False)
+    folders.add(compiled.folder(tmp_path))
+    assert len(folders) == 3
 
-    def seen_before_it_is_whole(beside, path):
-        assert compiled.Programs(tmp_path).get("f") is None
-        raise OSError("the disk is full")
 
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="folders have no such owners here")
+def test_a_folder_that_others_may_write_to_is_not_used(tmp_path, monkeypatch):
+    found = compiled.folder(tmp_path)
+    for mode in (0o720, 0o702):
+        found.chmod(mode)
+        with pytest.raises(compiled.PlaceError, match=f"{found}: others may write to it; chmod"):
+            compiled.folder(tmp_path)
+    found.chmod(0o700)
+    me = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: me + 1)
+    with pytest.raises(compiled.PlaceError, match="it is another user's"):
+        compiled.folder(tmp_path)
+
+
+def test_the_installed_jax_lets_its_cache_be_replaced():
+    assert compiled.hook() is compilation_cache
+
+
+def test_another_jax_may_not(home, monkeypatch):
+    monkeypatch.delattr(compilation_cache, "_cache_initialized")
+    assert compiled.hook() is compiled.place() is None
+    compiled.keep()
+    assert jax.config.jax_compilation_cache_dir is None
+    assert "compiled programs: not kept: this JAX has no place for it" in doctor.examine()
+    monkeypatch.undo()  # before the fixture puts JAX's own back
+
+
+def test_a_worker_keeps_what_it_compiles(home, monkeypatch, capsys):
+    worker._find_compiled.cache_clear()
+    worker._find_compiled()
+    assert isinstance(compilation_cache._cache, compiled.Programs)
+    jax.config.update("jax_compilation_cache_dir", None)
+    compilation_cache.reset_cache()
+    monkeypatch.setenv(compiled.VARIABLE, "relative")
+    worker._find_compiled.cache_clear()
+    for _ in range(2):
+        worker._find_compiled()
+    assert capsys.readouterr().err.count("warning: compiled programs are not kept: ") == 1
+    worker._find_compiled.cache_clear()
+
+
+def test_a_damaged_program_is_compiled_again_and_replaced(home):
+    compiled.keep()
+    x = np.arange(3.0)
+    cubed = jax.jit(lambda x: x**3 + 1)
+    cubed(x)
+    (program,) = (it for it in compiled.kept(compiled.place()) if it.path.name.startswith("jit__l"))
+    whole = program.path.read_bytes()
+    program.path.write_bytes(whole[: len(whole) // 2])
+    jax.clear_caches()
+    with pytest.warns(UserWarning, match="persistent compilation cache"):
+        found = cubed(x)
+    np.testing.assert_array_equal(found, x**3 + 1)
+    assert program.path.stat().st_size > len(whole) // 2
+
+
+def key(name):
+    return f"jit_{name}-{64 * '0'}"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """One of a place."""
+    return compiled.folder(tmp_path / "place")
+
+
+def test_a_program_is_there_whole_or_not_at_all(folder, monkeypatch):
+    programs = compiled.Programs(folder)
+    assert programs.get(key("f")) is None
+
+    for stopped in (OSError("the disk is full"), KeyboardInterrupt()):
+
+        def seen_before_it_is_whole(beside, path, stopped=stopped):
+            assert compiled.Programs(folder).get(key("f")) is None
+            raise stopped
+
+        with monkeypatch.context() as patched, suppress(KeyboardInterrupt):
+            patched.setattr(os, "replace", seen_before_it_is_whole)
+            programs.put(key("f"), b"machine code")
+        assert names(folder) == set()
+    programs.put(key("f"), b"machine code")
+    assert compiled.Programs(folder).get(key("f")) == b"machine code"
+    compiled.Programs(folder / "gone").put(key("f"), b"")
+
+
+def test_what_was_used_least_recently_makes_room(folder, monkeypatch):
+    """In the folders of other machines, too; what is not ours to delete stays."""
+    other = folder.parent / "0123abcd"
+    others = folder.parent / "somebody"
+    for place in (other, others):
+        place.mkdir()
+    for age, path in enumerate([folder / key("a"), other / key("b"), folder / key("c"),
+                                other / key("d"), others / key("e"), folder / "readme",
+                                folder / "unfinished-f"]):  # fmt: skip
+        path.write_bytes(bytes(10))
+        os.utime(path, (100 - age, 100 - age))
+    compiled.Programs(folder).get(key("c"))
+    programs = compiled.Programs(folder, most=40)
+    programs.put(key("large"), bytes(6))
+    assert {path.name for path in other.iterdir()} == {key("b"), key("d")}
+    programs.put(key("new"), bytes(5))
+    assert names(folder) == {key("a"), key("c"), key("new"), "readme"}
+    assert names(other) == {key("b")}
+    assert names(others) == {key("e")}
+    assert sum(program.size for program in compiled.kept(folder.parent)) <= 40
+    # A process goes on looking, and one that finds a file deleted by another keeps its own.
     with monkeypatch.context() as patched:
-        patched.setattr(os, "replace", seen_before_it_is_whole)
-        programs.put("f", b"machine code")
-    assert names(tmp_path) == set()
-    # What is damaged is compiled again, and replaced.
-    (tmp_path / "f").write_bytes(b"mach")
-    programs.put("f", b"machine code")
-    assert compiled.Programs(tmp_path).get("f") == b"machine code"
-    compiled.Programs(tmp_path / "gone").put("f", b"")
-
-
-def test_what_was_used_least_recently_makes_room(tmp_path):
-    for age, name in enumerate("abcd"):
-        (tmp_path / name).write_bytes(bytes(10))
-        os.utime(tmp_path / name, (100 - age, 100 - age))
-    compiled.Programs(tmp_path).get("c")
-    compiled.Programs(tmp_path, most=25).put("new", bytes(10))
-    assert names(tmp_path) == {"a", "c", "new"}
+        gone = compiled.Kept(0.0, 100, folder / key("gone"))
+        patched.setattr(compiled, "kept", lambda place: [gone])
+        programs.put(key("newer"), bytes(5))
+    assert programs.get(key("newer")) == bytes(5)
+    programs.put(key("newest"), bytes(5))
+    assert sum(program.size for program in compiled.kept(folder.parent)) <= 40
+    assert programs.get(key("newest")) == bytes(5)

@@ -207,9 +207,8 @@ def prepare(config: Config) -> None:
 
     try:
         compiled.keep()
-    except OSError as error:
-        told = f"{error.filename}: {(error.strerror or str(error)).lower()}"
-        say(f"warning: compiled programs are not kept: {told}; see gradflow doctor")
+    except compiled.PlaceError as error:
+        say(f"warning: {error}; see gradflow doctor")
     jax.config.update("jax_enable_x64", config.precision == "float64")
     try:
         devices()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -75,12 +76,15 @@ def work(content: dict[str, Any], directory: str, command: str) -> Status:
             _let_go()
 
 
+@cache
 def _find_compiled() -> None:
     """What the other workers compile they need not compile each for itself."""
     from .. import compiled
 
-    with suppress(OSError):
+    try:
         compiled.keep()
+    except compiled.PlaceError as error:
+        print(f"warning: {error}; see gradflow doctor", file=sys.stderr)
 
 
 @cache
