@@ -17,4 +17,6 @@ from .table import Kind as Kind
 from .table import Table as Table
 from .timing import alternating as alternating
 from .timing import ratios as ratios
+from .timing import requests as requests
 from .timing import seconds as seconds
+from .timing import warm as warm
