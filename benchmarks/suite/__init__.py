@@ -1,5 +1,6 @@
 """What every family of benchmarks is made of: timings, tables, criteria, a file."""
 
+from .comparing import circumstances as circumstances
 from .comparing import compare as compare
 from .criterion import Criterion as Criterion
 from .family import Effort as Effort
