@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,11 +41,15 @@ def main(
     """Measure gradflow against what its users would take instead, as ratios, in one run.
 
     Prints Markdown; what is under way goes to stderr. Exits with 1 where a family failed, or where
-    --compare finds a count that rose or a criterion that no longer holds.
+    --compare finds a count that rose, or a row or a criterion that no longer holds or is there.
     """
     if read is not None and path is not None:
         raise click.UsageError("--read measures nothing, so --json has nothing to write")
+    if read is not None and quick:
+        raise click.UsageError("--read measures nothing, so --quick has nothing to shorten")
     if compare is not None:
+        if any((quick, only, listed, path, figures, read)):
+            raise click.UsageError("--compare reads two files, and takes no other option")
         sys.exit(_compare(*compare))
     import jax
 
@@ -104,20 +109,20 @@ def _shown(families: dict[str, Family], figures: Path | None) -> Callable[[Outco
     def show(outcome: Outcome) -> None:
         click.echo(f"\n{page.section(outcome)}")
         if figures is not None:
-            for drawn in draw(families, outcome, figures):
-                click.echo(f"drawn: {drawn}", err=True)
+            say = partial(click.echo, err=True)
+            for drawn in draw(families, outcome, figures, say):
+                say(f"drawn: {drawn}")
 
     return show
 
 
 def _compare(old: Path, new: Path) -> int:
     """Prints what changed; 1 if something got worse that may not."""
-    from .suite import compare
+    from .suite import circumstances, compare
 
     before, after = _read(old), _read(new)
-    for what in ("quick", "device", "processors"):
-        if before.made[what] != after.made[what]:
-            click.echo(f"{what}: {before.made[what]} -> {after.made[what]}")
+    for line in circumstances(before, after):
+        click.echo(line)
     comparisons = compare(before, after)
     for comparison in comparisons:
         for change in comparison.changes:

@@ -97,3 +97,26 @@ def test_only_the_last_floors_know_yaml():
             assert room == "_yaml"
         if imported == "gradflow._yaml":
             assert FLOOR[room] >= FLOOR["_faults"]
+
+
+def test_benchmarks_import_what_is_there():
+    """Those that the suite does not run too."""
+    root = PACKAGE.parent
+    for path in sorted((root / "benchmarks").rglob("*.py")):
+        package = path.relative_to(root).with_suffix("").parts[:-1]
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.ImportFrom):
+                continue
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            name = [*base, *(node.module.split(".") if node.module else ())]
+            if name[0] != "benchmarks":
+                continue
+            place = root.joinpath(*name)
+            file = place.with_suffix(".py")
+            if not file.exists():
+                file = place / "__init__.py"
+            assert file.exists(), f"{path}:{node.lineno} imports {'.'.join(name)}"
+            known = file.read_text()
+            for alias in node.names:
+                there = (place / f"{alias.name}.py").exists() or (place / alias.name).is_dir()
+                assert there or alias.name in known, f"{path}:{node.lineno}: no {alias.name}"

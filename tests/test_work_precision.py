@@ -138,14 +138,19 @@ def test_ladders_end_where_a_method_fails_or_takes_too_long(setting):
         raise RunFailedError("no")
 
     rungs = (1e-1, 1e-2, 1e-3)
-    methods = [Method("slow", slow, rungs), Method("failing", failing, rungs)]
+    methods = [
+        Method("slow", slow, rungs),
+        Method("failing", failing, rungs),
+        Method("dense", slow, rungs, largest=2),
+    ]
     draw = measure(setting, methods, Budget(repeats=2, limit=0.5), lambda line: None)
     assert [(p.rung, p.evaluations, p.seconds) for p in draw.points] == [(1e-1, 7, [1.0, 1.0])]
     error = 0.1 * np.linalg.norm(exact(T1)) / np.linalg.norm(exact(T1) - 1)
     assert draw.points[0].final == pytest.approx(error)
     assert draw.failures == {
-        "slow": "after 0.1: 1 s are too long",
-        "failing": "at 0.1: no",
+        "slow": "1 s at 0.1: none tighter",
+        "failing": "failed at 0.1: no; failed at 0.01: no; failed at 0.001: no",
+        "dense": "not run above 2 parameters",
     }
 
 

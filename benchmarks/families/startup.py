@@ -1,4 +1,4 @@
-"""How long a user waits before the first step: imports, the command cold and warm, recompilations.
+"""Family E, start-up: imports, the command cold and warm, recompilations.
 
 Whole processes on one machine, by turns. Cold is the first command in an empty folder of compiled
 programs, warm is the same command again, off keeps none. What it needs is all that it has imported
@@ -14,13 +14,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-import jax
 
 import gradflow as gf
 from gradflow.compiled import OFF, VARIABLE
@@ -59,7 +56,6 @@ for name in sys.argv[1:]:
     with suppress(ImportError):
         importlib.import_module(name)
 """
-_REQUEST = "/jax/core/compile/backend_compile_duration"  # answered by the cache or the compiler
 
 
 def process(*arguments: str, kept: str = OFF) -> str:
@@ -114,22 +110,6 @@ def command(name: str, rounds: int) -> dict[str, Any]:
     return {"wall": wall, "compiling": compiling, "modules": len(modules)}
 
 
-@contextmanager
-def requests() -> Iterator[list[str]]:
-    """The programs that JAX asks its cache or its compiler for, as they are asked for."""
-    found: list[str] = []
-
-    def listen(event: str, _: float, **told: Any) -> None:
-        if event == _REQUEST:
-            found.append(str(told.get("fun_name", "")))
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
-        yield found
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
-
-
 def recompilations() -> Table:
     """Programs that a call asks for after another, of which one value was different."""
     case = PROBLEMS["transformer"]
@@ -182,8 +162,13 @@ def measure(effort: Effort) -> Findings:
         wall, compiling = found["wall"], found["compiling"]
         for state, times in wall.items():
             ratio = ratios(times, wall["bare"])
-            told = f"import of its {found['modules']} modules" if state == "bare" else state
-            table.add(name, told, times, ratio, compiling.get(state))
+            table.add(
+                name,
+                "bare import" if state == "bare" else state,
+                times,
+                ratio,
+                compiling.get(state),
+            )
         warm[name] = statistics.median(ratios(wall["warm"], wall["bare"]))
         saved = 1 - statistics.median(compiling["warm"]) / statistics.median(compiling["off"])
         table.note += f" {name}: the cache saves {100 * saved:.0f} % of the time of compiling."
@@ -201,4 +186,4 @@ def measure(effort: Effort) -> Findings:
     return findings
 
 
-FAMILY = Family("startup", "E", "how long a user waits before the first step", measure)
+FAMILY = Family("startup", "E", "how long does a user wait before the first step?", measure)

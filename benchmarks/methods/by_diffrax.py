@@ -17,7 +17,7 @@ import gradflow as gf
 from benchmarks.problems import flat
 from gradflow.solvers import CountedField, Counter
 
-from .method import DENSE, TIGHT, WARMING, Method, Run, RunFailedError
+from .method import DECADES, DENSE, WARMING, Method, Run, RunFailedError
 from .setting import Setting
 
 _MOST = 10_000_000  # steps
@@ -113,8 +113,8 @@ def explicit_evaluations(method: diffrax.AbstractERK, steps: int) -> int:
 _EXPLICIT = {"diffrax Tsit5": diffrax.Tsit5(), "diffrax Dopri8": diffrax.Dopri8()}
 METHODS = (
     *(
-        Method(name, by_diffrax(method), TIGHT, stiff_rungs=TIGHT[1:5])
+        Method(name, by_diffrax(method), DECADES, stiff_rungs=DECADES[1::2])
         for name, method in _EXPLICIT.items()
     ),
-    Method("diffrax Kvaerno5", by_diffrax(diffrax.Kvaerno5()), TIGHT[:5], largest=DENSE),
+    Method("diffrax Kvaerno5", by_diffrax(diffrax.Kvaerno5()), DECADES, largest=DENSE),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from .by_scipy import by_scipy
-from .method import TIGHT, Method, Run
+from .method import DECADES, Method, Run
 from .setting import Setting
 
 NEEDS = ("extensisq",)
@@ -19,4 +19,4 @@ def _run(setting: Setting, rtol: float) -> Run:
     return replace(found, rejected=int(nrejct))
 
 
-METHODS = (Method("extensisq SSV2stab", _run, (1e-2, *TIGHT[:5])),)
+METHODS = (Method("extensisq SSV2stab", _run, DECADES),)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.integrate import BDF, DOP853, LSODA, OdeSolver, solve_ivp
 
-from .method import DENSE, TIGHT, Method, Run, RunFailedError
+from .method import DECADES, DENSE, Method, Run, RunFailedError
 from .setting import Setting
 
 
@@ -60,7 +60,7 @@ def by_scipy(method: type[OdeSolver], *, hessian: bool) -> Callable[[Setting, fl
 
 
 METHODS = (
-    Method("SciPy LSODA", by_scipy(LSODA, hessian=True), TIGHT, largest=DENSE),
-    Method("SciPy BDF", by_scipy(BDF, hessian=True), TIGHT, largest=DENSE),
-    Method("SciPy DOP853", by_scipy(DOP853, hessian=False), TIGHT, stiff_rungs=TIGHT[1:5]),
+    Method("SciPy LSODA", by_scipy(LSODA, hessian=True), DECADES, largest=DENSE),
+    Method("SciPy BDF", by_scipy(BDF, hessian=True), DECADES, largest=DENSE),
+    Method("SciPy DOP853", by_scipy(DOP853, hessian=False), DECADES, stiff_rungs=DECADES[1::2]),
 )

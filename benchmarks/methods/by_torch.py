@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from .method import TIGHT, WARMING, Method, Run, RunFailedError
+from .method import DECADES, WARMING, Method, Run, RunFailedError
 from .setting import Setting
 
 NEEDS = ("torch", "torchdiffeq")  # imported where they are used: that takes seconds
@@ -43,4 +43,4 @@ def _run(setting: Setting, rtol: float) -> Run:
     return Run(states.numpy(), count, time.perf_counter() - began)
 
 
-METHODS = (Method("torchdiffeq dopri5", _run, TIGHT, stiff_rungs=TIGHT[1:5]),)
+METHODS = (Method("torchdiffeq dopri5", _run, DECADES, stiff_rungs=DECADES[1::2]),)

@@ -11,8 +11,7 @@ import numpy as np
 from .setting import Setting
 
 FINE = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 2e-4, 5e-5, 1e-5, 1e-6)
-TIGHT = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
-DECADES = (1e-2, 1e-3, 1e-4, 1e-5)
+DECADES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
 # Where stability sets the steps, the tolerance does not change the cost.
 STABILITY_BOUND = (1e-2, 1e-3, 1e-4)
 

@@ -26,6 +26,8 @@ import gradflow as gf
 from benchmarks.problems import deep_linear, digits, quadratics, teacher_student, transformer
 from benchmarks.suite.record import usable
 
+from .method import RunFailedError
+
 # Of the model and the data; both have the structure that they have in JAX.
 Loss = Callable[[Any, Any], Tensor]
 
@@ -128,11 +130,11 @@ class Copy:
         PyTorch is given as many threads as JAX has, or one where it is quicker with one.
 
         Raises:
-            NotImplementedError: the problem's loss has no row in `LOSSES`.
+            RunFailedError: the problem's loss has no row in `LOSSES`.
         """
         function = LOSSES.get(problem._sample_loss or problem._loss)
         if function is None:
-            raise NotImplementedError(
+            raise RunFailedError(
                 f"the loss at {problem.place} has no copy in PyTorch; write one, and a row for it "
                 f"in LOSSES of {__name__}"
             )

@@ -1,5 +1,6 @@
 """What every family of benchmarks is made of: timings, tables, criteria, a file."""
 
+from .comparing import circumstances as circumstances
 from .comparing import compare as compare
 from .criterion import Criterion as Criterion
 from .family import Effort as Effort
@@ -16,4 +17,6 @@ from .table import Kind as Kind
 from .table import Table as Table
 from .timing import alternating as alternating
 from .timing import ratios as ratios
+from .timing import requests as requests
 from .timing import seconds as seconds
+from .timing import warm as warm

@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from .criterion import Criterion
 from .family import Findings
 from .record import Outcome, Record
 from .table import Kind, Table, middle, written
 
 # Errors repeat to the last digits on one machine, and to rounding on another.
-_GROWTH = 1.1
+_GROWTH = 0.1
+# Of a time that was taken once, so that its spread is not known.
+_MOVE = 0.25
+
+Rows = dict[tuple[str, ...], tuple[Table, Sequence[Any]]]
 
 
 @dataclass(frozen=True)
 class Change:
-    """One cell that is not what it was.
+    """One thing that is not what it was.
 
     Attributes:
-        where: table, row and column.
+        where: table, row and column; or the criterion, or the family.
         before: as it was, written out.
         after: as it is.
-        what: ``count``, ``error``, ``slower``, ``faster`` or ``criterion``.
-        worse: whether it is what may not happen: a count that rose or a criterion that no longer
-            holds. Times depend on what else the machine does.
+        what: ``count``, ``error``, ``number``, ``slower``, ``faster``, ``criterion``, ``margin``
+            (of a criterion, whose worst value grew) or ``missing``.
+        worse: whether it is what may not happen: a count that rose, a row that is gone, a
+            criterion that no longer holds. Times depend on what else the machine does.
     """
 
     where: str
@@ -47,7 +54,7 @@ class Comparison:
         name: of the family.
         rows: how many rows both records have.
         alone: how many rows only one has.
-        changes: of those that both have.
+        changes: what differs.
     """
 
     name: str
@@ -57,67 +64,95 @@ class Comparison:
 
     def __str__(self) -> str:
         """One line."""
-        found = dict.fromkeys(("count", "error", "slower", "faster", "criterion"), 0)
-        for change in self.changes:
-            found[change.what] += 1
+        counted = Counter(change.what for change in self.changes).items()
+        changed = ", ".join(f"{times} {what}" for what, times in counted) or "no change"
         worse = sum(change.worse for change in self.changes)
         return (
-            f"{self.name}: {self.rows} rows in both, {self.alone} in one; "
-            f"{found['count']} counts differ, {found['error']} errors grew, "
-            f"{found['slower']} slower, {found['faster']} faster, "
-            f"{found['criterion']} criteria turned; {worse} worse"
+            f"{self.name}: {self.rows} rows in both, {self.alone} in one; {changed}; {worse} worse"
         )
+
+
+def circumstances(old: Record, new: Record) -> Iterator[str]:
+    """What two records were made with that differs, a line each.
+
+    Counts of peers may change with their versions.
+    """
+    for what in ("commit", "quick", "device", "processors"):
+        if old.made[what] != new.made[what]:
+            yield f"{what}: {old.made[what]} -> {new.made[what]}"
+    before, after = old.made["versions"], new.made["versions"]
+    for package in {**before, **after}:
+        if before.get(package) != after.get(package):
+            yield f"{package}: {before.get(package)} -> {after.get(package)}"
 
 
 def compare(old: Record, new: Record) -> list[Comparison]:
     """The families of `old` and `new` that at least one of them measured.
 
-    Rows are matched by their texts. Counts are the same or not; errors may not grow by more than
-    a tenth; times and ratios are said to have moved where the medians differ by more than the
-    rounds of either spread, and only where there were at least two rounds.
+    Tables are matched by their titles, rows by their texts; a row that is gone from a table that
+    both have is worse, unless one of the records is a quick one. Counts are the same or not; errors
+    and other numbers may not grow by more than a tenth; times and ratios are said to have moved
+    where the medians differ by more than the rounds of either spread, or by more than a quarter
+    where there was one round.
     """
     before, after = ({each.name: each for each in record.outcomes} for record in (old, new))
-    return [_family(name, before.get(name), after.get(name)) for name in {**before, **after}]
+    alike = old.made["quick"] == new.made["quick"]
+    return [_family(name, before.get(name), after.get(name), alike) for name in {**before, **after}]
 
 
-def _family(name: str, old: Outcome | None, new: Outcome | None) -> Comparison:
-    found = Comparison(name)
-    if old is None or new is None:
-        return found
-    if old.findings is None or new.findings is None:
-        if new.findings is None and old.findings is not None:
-            found.changes.append(Change(name, "measured", new.failure, "criterion", True))
-        return found
-    was, now = (
-        {
-            (table.title, *table.key(row)): (table, row)
-            for table in found.tables
-            for row in table.rows
-        }
-        for found in (old.findings, new.findings)
+def _family(name: str, old: Outcome | None, new: Outcome | None, alike: bool) -> Comparison:
+    before, after = (
+        Findings() if each is None or each.findings is None else each.findings
+        for each in (old, new)
     )
+    was, now = _rows(before), _rows(after)
     shared = [key for key in was if key in now]
-    found.rows = len(shared)
-    found.alone = len(was) + len(now) - 2 * len(shared)
+    found = Comparison(name, len(shared), len(was) + len(now) - 2 * len(shared))
+    if old is None or old.findings is None:
+        return found
+    if new is None:
+        found.changes.append(Change(name, "measured", "not in the file", "missing"))
+        return found
+    if new.findings is None:
+        found.changes.append(Change(name, "measured", new.failure, "criterion", True))
+        return found
+    if alike:
+        found.changes += _gone(before, after, was, now)
     for key in shared:
         found.changes += _row(", ".join(key), *was[key], *now[key])
-    verdicts = {each.what: each for each in old.findings.criteria}
-    for criterion in new.findings.criteria:
-        before = verdicts.get(criterion.what)
-        if before is not None and before.passed != criterion.passed:
-            worse = before.passed is True and criterion.passed is False
-            found.changes.append(
-                Change(criterion.what, str(before), str(criterion), "criterion", worse)
-            )
+    verdicts = {each.what: each for each in after.criteria}
+    for criterion in before.criteria:
+        # One that is not there has not been measured.
+        left = verdicts.get(criterion.what, Criterion(criterion.what, criterion.target, {}))
+        found.changes += _criterion(criterion, left, alike)
     return found
 
 
-def _rows(findings: Findings) -> dict[tuple[str, ...], tuple[Table, Sequence[Any]]]:
+def _rows(findings: Findings) -> Rows:
     return {
         (table.title, *table.key(row)): (table, row)
         for table in findings.tables
         for row in table.rows
     }
+
+
+def _gone(before: Findings, after: Findings, was: Rows, now: Rows) -> Iterator[Change]:
+    """Tables that are not there any more, and rows of those that are."""
+    titles = {table.title for table in after.tables}
+    for table in before.tables:
+        if table.title not in titles:
+            yield Change(table.title, "a table", "none of this title", "missing")
+    for key in was:
+        if key[0] in titles and key not in now:
+            yield Change(", ".join(key), "a row", "none", "missing", True)
+
+
+def _criterion(old: Criterion, new: Criterion, alike: bool) -> Iterator[Change]:
+    if old.passed != new.passed:
+        worse = old.passed is True and (new.passed is False or alike)
+        yield Change(old.what, str(old), str(new), "criterion", worse)
+    elif old.worst is not None and new.worst is not None and _grew(old.worst[1], new.worst[1]):
+        yield Change(old.what, str(old), str(new), "margin")
 
 
 def _row(
@@ -126,28 +161,30 @@ def _row(
     cells = {column.name: cell for column, cell in zip(old.columns, was, strict=True)}
     for column, after in zip(new.columns, now, strict=True):
         before = cells.get(column.name)
-        if before is None or after is None:
+        if before is None or column.kind in (Kind.TEXT, Kind.WORD):
             continue
-        what = _changed(column.kind, before, after)
+        what = "missing" if after is None else _changed(column.kind, before, after)
         if what is not None:
-            a, b = (written(cell, column.kind) for cell in (before, after))
-            worse = what == "count" and middle(after) > middle(before)
+            a, b = (written(cell, column.kind) or "nothing" for cell in (before, after))
+            worse = what == "count" and not middle(after) <= middle(before)
             yield Change(f"{where}, {column.name}", a, b, what, worse)
 
 
 def _changed(kind: Kind, before: Any, after: Any) -> str | None:
+    a, b = middle(before), middle(after)
+    if math.isnan(a):
+        return None
     if kind is Kind.COUNT:
-        return "count" if middle(before) != middle(after) else None
-    if kind is Kind.ERROR:
-        grew = middle(after) > _GROWTH * middle(before) or math.isnan(middle(after))
-        return "error" if grew else None
-    if kind not in (Kind.SECONDS, Kind.RATIO):
-        return None
+        return "count" if a != b else None
+    if kind in (Kind.ERROR, Kind.NUMBER):
+        return kind.value if _grew(a, b) else None
     rounds = [cell for cell in (before, after) if isinstance(cell, Sequence) and len(cell) > 1]
-    if len(rounds) < 2:
+    allowed = _MOVE * a if len(rounds) < 2 else max(max(cell) - min(cell) for cell in rounds)
+    if abs(b - a) <= allowed:
         return None
-    spread = max(max(cell) - min(cell) for cell in rounds)
-    moved = middle(after) - middle(before)
-    if abs(moved) <= spread:
-        return None
-    return "slower" if moved > 0 else "faster"
+    return "faster" if b < a else "slower"
+
+
+def _grew(before: float, after: float) -> bool:
+    """By more than a tenth, or to NaN."""
+    return not math.isnan(before) and not after <= before + _GROWTH * abs(before)

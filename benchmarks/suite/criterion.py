@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Criterion:
-    """A target: all values are to be at most so large. The worst of them decides.
+    """A target: all values are to be at most so large. The worst of them decides; NaN fails.
 
     One that nothing was measured for says so, and neither passes nor fails.
 
@@ -25,15 +26,26 @@ class Criterion:
     @property
     def passed(self) -> bool | None:
         """Whether all values are at most the target; ``None`` if there are none."""
-        return max(self.values.values()) <= self.target if self.values else None
+        return all(map(self._holds, self.values.values())) if self.values else None
+
+    @property
+    def worst(self) -> tuple[str, float] | None:
+        """The name and the value that decide: NaN, or the largest; ``None`` if there are none."""
+        found = self.values.items()
+        return max(found, key=lambda item: (math.isnan(item[1]), item[1]), default=None)
+
+    def _holds(self, value: float) -> bool:
+        return value <= self.target
 
     def __str__(self) -> str:
         verdict = {True: "pass", False: "FAIL", None: "----"}[self.passed]
         head = f"{verdict}  {self.what}: at most {self.target:.3g}"
-        if not self.values:
+        if self.worst is None:
             return f"{head}; not measured"
-        name, most = max(self.values.items(), key=lambda item: item[1])
-        over = sum(value > self.target for value in self.values.values())
-        span = f"{min(self.values.values()):.3g} to " if len(self.values) > 1 else ""
+        name, most = self.worst
+        values = self.values.values()
+        over = sum(not self._holds(value) for value in values)
+        numbers = [value for value in values if not math.isnan(value)]
+        span = f"{min(numbers):.3g} to " if len(values) > 1 and numbers else ""
         missed = f", {over} of {len(self.values)} above" if over else ""
         return f"{head}; {span}{most:.3g} ({name}){missed}"

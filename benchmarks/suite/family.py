@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,7 +56,7 @@ class Family:
     Attributes:
         name: what ``--only`` calls it.
         letter: where it comes.
-        what: the question, in one line.
+        what: the question, in one line that begins with a small letter.
         measure: does the work.
         draw: figures of what was found, as PNGs in a directory; returns where they are. Sees the
             findings alone, so that it can draw again from a file.
@@ -69,11 +70,21 @@ class Family:
 
 
 def discover() -> dict[str, Family]:
-    """Every ``FAMILY`` in `benchmarks.families`, by name, in the order of their letters."""
+    """Every ``FAMILY`` in `benchmarks.families`, by name, in the order of their letters.
+
+    Raises:
+        ValueError: two have one letter, or one name.
+    """
     package = importlib.import_module("benchmarks.families")
     found = (
         getattr(importlib.import_module(f"{package.__name__}.{module.name}"), "FAMILY", None)
         for module in pkgutil.iter_modules(package.__path__)
     )
     families = sorted((f for f in found if f is not None), key=lambda family: family.letter)
+    for what in ("letter", "name"):
+        for taken, times in Counter(getattr(each, what) for each in families).items():
+            if times > 1:
+                raise ValueError(
+                    f"{times} families of benchmarks have the {what} {taken!r}; each needs its own"
+                )
     return {family.name: family for family in families}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from .criterion import Criterion
@@ -10,13 +11,14 @@ from .record import PEERS, Outcome, Record
 
 def head(made: dict[str, Any]) -> str:
     """What was measured with what; peers that are not installed are named."""
-    versions = made["versions"]
+    versions, load = made["versions"], made["load"]["before"]
     there = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
     absent = [name for name in PEERS if versions.get(name) is None]
     lines = [
         f"- commit {made['commit'] or 'unknown'}, {'quick' if made['quick'] else 'in full'}",
         f"- {made['device']}, {made['processors']['process']} of "
-        f"{made['processors']['machine']} processors; load before {made['load']['before']}",
+        f"{made['processors']['machine']} processors; "
+        f"load before {'unknown' if load is None else load}",
         f"- {there}",
     ]
     if absent:
@@ -62,4 +64,5 @@ def _verdict(outcome: Outcome) -> str:
 
 
 def _missed(criterion: Criterion) -> str:
-    return f"{criterion.what} ({max(criterion.values.values()):.3g} > {criterion.target:.3g})"
+    _, most = criterion.worst or ("", math.nan)
+    return f"{criterion.what} ({most:.3g}, at most {criterion.target:.3g})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import subprocess
@@ -22,6 +23,8 @@ PEERS = ("extensisq", "torch", "torchdiffeq")
 _PACKAGES = (
     "gradflow", "jax", "jaxlib", "diffrax", "equinox", "optax", "numpy", "scipy", *PEERS,
 )  # fmt: skip
+# As JavaScript names them: no cell of words is likely to be one.
+_NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 @dataclass
@@ -62,8 +65,7 @@ class Record:
         handle, beside = tempfile.mkstemp(dir=path.parent, suffix=".part")
         try:
             with os.fdopen(handle, "w") as file:
-                # NumPy's numbers as Python's.
-                json.dump(asdict(self), file, indent=1, default=lambda number: number.item())
+                json.dump(_to_json(asdict(self)), file, indent=1, allow_nan=False)
             os.replace(beside, path)
         except BaseException:
             os.unlink(beside)
@@ -77,13 +79,35 @@ class Record:
             ValueError: the file is not a record.
         """
         try:
-            content = json.loads(path.read_text())
+            content = _from_json(json.loads(path.read_text()))
             return cls(content["made"], [_outcome(each) for each in content["outcomes"]])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"{path} is no record of the suite ({type(error).__name__}: {error}); "
                 "`python -m benchmarks --json FILE` writes one"
             ) from None
+
+
+def _to_json(value: Any) -> Any:
+    """`value` with Python's numbers for NumPy's, and names for those that JSON has none for."""
+    if isinstance(value, dict):
+        return {name: _to_json(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_to_json(each) for each in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    if not isinstance(value, float) or math.isfinite(value):
+        return value
+    return next(name for name, number in _NOT_FINITE.items() if str(number) == str(value))
+
+
+def _from_json(value: Any) -> Any:
+    """What `_to_json` was given, with lists for its tuples."""
+    if isinstance(value, dict):
+        return {name: _from_json(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_from_json(each) for each in value]
+    return _NOT_FINITE.get(value, value) if isinstance(value, str) else value
 
 
 def _outcome(content: dict[str, Any]) -> Outcome:
@@ -112,8 +136,8 @@ def made(quick: bool) -> dict[str, Any]:
 
     Returns:
         ``versions`` (``None`` for a package that is not installed), ``device``, ``processors``
-        (of the machine, and those that this process may use), ``load``
-        of the last minute, ``commit`` and ``quick``.
+        (of the machine, and those that this process may use), ``load`` of the last minute
+        (``None`` where the system does not say), ``commit`` and ``quick``.
     """
     described = subprocess.run(
         ["git", "describe", "--always", "--dirty", "--abbrev=12"],
@@ -137,9 +161,9 @@ def usable() -> int:
     return os.cpu_count() or 1
 
 
-def load() -> float:
-    """Processes that ran or waited to run, on average over the last minute."""
-    return round(os.getloadavg()[0], 2)
+def load() -> float | None:
+    """Processes that ran or waited to run, on average over the last minute; Windows says none."""
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 
 def _version(package: str) -> str | None:

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
+
+import jax
+
+_REQUEST = "/jax/core/compile/backend_compile_duration"  # answered by the cache or the compiler
 
 # Seconds of every round, by name.
 Times = dict[str, list[float]]
@@ -35,3 +40,31 @@ def alternating(runs: Mapping[str, Callable[[], Any]], rounds: int) -> Times:
 def ratios(times: list[float], base: list[float]) -> list[float]:
     """Round by round, so that a slow minute of the machine falls out."""
     return [a / b for a, b in zip(times, base, strict=True)]
+
+
+@contextmanager
+def requests() -> Iterator[list[str]]:
+    """The programs that JAX asks its cache or its compiler for, as they are asked for."""
+    found: list[str] = []
+
+    def listen(event: str, _: float, **told: Any) -> None:
+        if event == _REQUEST:
+            found.append(str(told.get("fun_name", "")))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield found
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def warm(run: Callable[[], Any]) -> tuple[Any, float]:
+    """What a call returns and its seconds; made again if it had to compile something."""
+    for _ in range(2):
+        began = time.perf_counter()
+        with requests() as compiled:
+            returned = run()
+        taken = time.perf_counter() - began
+        if not compiled:
+            break
+    return returned, taken

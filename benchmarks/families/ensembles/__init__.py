@@ -67,4 +67,6 @@ def draw(findings: Findings, directory: Path) -> list[Path]:
     return [figure.save(findings.data, directory)]
 
 
-FAMILY = Family("ensembles", "F", "many seeds, several devices, large widths", measure, draw)
+FAMILY = Family(
+    "ensembles", "F", "what do many seeds, several devices and large widths take?", measure, draw
+)

@@ -90,7 +90,7 @@ def overview(ratios: dict[str, dict[str, float]], ours: set[str]) -> Table:
         (
             Column("method"),
             Column("of"),
-            Column("runs", Kind.COUNT),
+            Column("runs", Kind.NUMBER),
             Column("median", Kind.NUMBER),
             Column("worst", Kind.ERROR),
             Column("on", Kind.WORD),

@@ -1,4 +1,4 @@
-"""The flow against the steps that stand in for it: the paper's experiment.
+"""Family C, the flow against the steps that stand in for it: the paper's experiment.
 
 The word co-occurrence transformer of `gradflow.tasks.Cooccurrence`, whose authors take 30,000
 steps of 0.01, to t = 300, in float64. The error of a run is the worst of many times between the
@@ -13,7 +13,7 @@ from .measure import measure
 FAMILY = Family(
     "flow-against-descent",
     "C",
-    "What does the flow cost beside the 30,000 steps of gradient descent that stand in for it?",
+    "what does the flow cost beside 30,000 steps of gradient descent?",
     measure,
     draw,
 )

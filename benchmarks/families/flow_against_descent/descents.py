@@ -62,11 +62,15 @@ def by_hand(problem: gf.Problem, rate: float) -> Descent:
 def with_torch(problem: gf.Problem, rate: float) -> Descent:
     """The full batch, backward, and a step of `torch.optim.SGD`."""
     import torch
+    from torch.nn.utils import vector_to_parameters
 
     from benchmarks.methods.torch_copies import Copy
 
+    copy = Copy.of(problem)
+    start = copy.start()
+
     def run(steps: int) -> np.ndarray:
-        copy = Copy.of(problem)
+        vector_to_parameters(start.clone(), copy.params)
         optimiser = torch.optim.SGD(copy.params, lr=rate)
         for _ in range(steps):
             optimiser.zero_grad()

@@ -214,7 +214,7 @@ def _predicted(measured: Measured) -> Table:
         f"Predicted, not run: descent to a whole-run error of {ERROR:g}",
         (
             Column("run"),
-            Column("steps", Kind.COUNT),
+            Column("steps", Kind.NUMBER),
             Column("wall", Kind.SECONDS),
             Column("flow / this", Kind.RATIO),
         ),

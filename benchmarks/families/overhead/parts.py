@@ -45,9 +45,10 @@ def measure(effort: Effort) -> Table:
         "beside these the task's 23 observables and two events": said["as shipped"] - said["rows"],
     }
     table = Table(
-        f"Where the time goes: the paper's transformer, {gradients} gradients with bosh3",
+        "Where the time goes: the paper's transformer",
         (Column("part"), Column("for one gradient", Kind.SECONDS), Column("of a bare", Kind.RATIO)),
-        note="The solver's own is measured on the same state under d theta/dt = -theta.",
+        note=f"bosh3, {gradients} gradients. The solver's own is measured on the same state under "
+        "d theta/dt = -theta. Medians, and their differences.",
     )
     for name, seconds in rows.items():
         table.add(name, [seconds], seconds / base)

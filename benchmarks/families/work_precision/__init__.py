@@ -20,7 +20,7 @@ from . import figures
 from .criteria import criteria
 from .draw import Draw
 from .measure import NOT_QUICK, NOT_QUICK_ON_NETWORKS, NOT_QUICK_WHERE_STIFF, measured
-from .tables import against_peers, given_up, runs
+from .tables import against_peers, missing, runs
 
 # One or two of each kind whose programs and references take seconds each, not minutes.
 _QUICK = ("quadratic-mild", "quadratic", "hi", "transformer")
@@ -64,7 +64,7 @@ def found(draws: Sequence[Draw]) -> Findings:
     return Findings(
         [against_peers(draws), *map(runs, draws)],
         list(criteria(draws)),
-        given_up(draws),
+        missing(draws),
         [draw.plain() for draw in draws],
     )
 

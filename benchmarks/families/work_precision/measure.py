@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from benchmarks.methods import METHODS, Method, RunFailedError, Setting
+from benchmarks.methods import METHODS, Method, Setting
 from benchmarks.problems import PROBLEMS
 
 from .draw import Draw, Point
@@ -42,26 +42,32 @@ def measure(
         said: told about each run.
 
     Returns:
-        The runs; of a method that was given up, `Draw.failures` says at which tolerance and why.
+        The runs; `Draw.failures` says of a method which of them are missing, and why.
     """
     draw = Draw(setting.case.name, setting.seed, setting.problem.size, setting.stiffness)
     again: list[tuple[Method, Point]] = []
     for method in methods:
         ladder = method.ladder(setting, budget.quick)
+        if not ladder:
+            draw.failures[method.name] = f"not run above {method.largest:,} parameters"
         for rung in ladder:
             began = time.perf_counter()
             try:
                 point = _first(setting, method, rung)
-            except RunFailedError as error:
-                draw.failures[method.name] = f"at {rung:g}: {error}"
-                said(f"{draw.name} {method.name} {draw.failures[method.name]}")
-                break
+            except Exception as error:  # of whatever package
+                told = f"failed at {rung:g}: {error or type(error).__name__}".splitlines()[0]
+                said(f"{draw.name} {method.name} {told}")
+                before = draw.failures.get(method.name)
+                draw.failures[method.name] = f"{before}; {told}" if before else told
+                if time.perf_counter() - began > budget.limit:
+                    break
+                continue
             draw.points.append(point)
             said(_line(draw, point) + f"  ({time.perf_counter() - began:.1f} s in all)")
             if point.wall < budget.repeat_below:
                 again.append((method, point))
             if point.wall > budget.limit and rung != ladder[-1]:
-                draw.failures[method.name] = f"after {rung:g}: {point.wall:.3g} s are too long"
+                draw.failures[method.name] = f"{point.wall:.3g} s at {rung:g}: none tighter"
                 break
     for _ in range(budget.repeats - 1):
         for method, point in again:

@@ -56,7 +56,7 @@ def _largest(ratios: dict[str, float]) -> tuple[str | None, float | None]:
 def runs(draw: Draw) -> Table:
     """All runs on one draw."""
     table = Table(
-        f"{draw.name}: {draw.size:,} parameters, Lambda {draw.stiffness:,.0f}",
+        f"{draw.name}: all runs",
         (
             Column("method"),
             Column("tolerance"),
@@ -68,6 +68,7 @@ def runs(draw: Draw) -> Table:
             Column("rejected", Kind.COUNT),
             Column("solvers", Kind.WORD),
         ),
+        note=f"{draw.size:,} parameters; the sharpness integrates to {draw.stiffness:,.0f}.",
     )
     for point in draw.points:
         table.add(
@@ -84,10 +85,8 @@ def runs(draw: Draw) -> Table:
     return table
 
 
-def given_up(draws: Iterable[Draw]) -> list[str]:
-    """Methods that were not asked for all of their tolerances, and why."""
+def missing(draws: Iterable[Draw]) -> list[str]:
+    """Methods of which runs are missing, and why."""
     return [
-        f"{draw.name}, {method}: given up {why}"
-        for draw in draws
-        for method, why in draw.failures.items()
+        f"{draw.name}, {method}: {why}" for draw in draws for method, why in draw.failures.items()
     ]
