@@ -96,6 +96,6 @@ def test_torchdiffeq_follows_the_closed_form_and_its_gradients_are_counted(copie
         assert setting.error(run.states).worst < 10 * rtol
         assert (run.evaluations - 2) % 6 == 0  # two for the first step, then six in each
         assert 2 <= called - run.evaluations <= 14  # uncounted: a short run before
-    monkeypatch.setattr(by_torch, "_MOST", 20)
+    monkeypatch.setattr(type(setting), "patience", 20)
     with pytest.raises(RunFailedError, match="more than 20 gradients"):
         METHODS[NAME].run(setting, 1e-7)

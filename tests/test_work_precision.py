@@ -82,7 +82,7 @@ def test_a_run_more_accurate_than_asked_counts_as_it_is():
 def test_diffrax_evaluations_are_those_that_were_made(setting, method):
     counter = Counter()
     arguments = [jnp.asarray(x) for x in (T1, setting.times, 1e-3, 1e-3)]
-    solution = by_diffrax._integrate(method, setting.problem, *arguments, counter)
+    solution = by_diffrax._integrate(method, setting.problem, *arguments, 1000, counter)
     steps = int(solution.stats["num_steps"])
     assert counter.read() == by_diffrax.explicit_evaluations(method, steps)
     assert setting.error(np.asarray(solution.ys)).worst < 0.05

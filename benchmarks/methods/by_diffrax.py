@@ -20,8 +20,6 @@ from gradflow.solvers import CountedField, Counter
 from .method import DECADES, DENSE, WARMING, Method, Run, RunFailedError
 from .setting import Setting
 
-_MOST = 10_000_000  # steps
-
 
 def descent_field(problem: gf.Problem) -> Callable[[Any, PyTree, PyTree], PyTree]:
     gradient = jax.grad(problem.loss)
@@ -36,6 +34,7 @@ def _integrate(
     times: Array,
     rtol: Array,
     atol: Array,
+    most: int,
     counter: Counter | None = None,
 ) -> diffrax.Solution:
     field = descent_field(problem)
@@ -49,7 +48,7 @@ def _integrate(
         args=problem.data,
         saveat=diffrax.SaveAt(ts=times, fn=lambda t, y, data: flat(y)),
         stepsize_controller=diffrax.PIDController(rtol=rtol, atol=atol),
-        max_steps=_MOST,
+        max_steps=most,
         throw=False,
     )
 
@@ -70,8 +69,10 @@ def by_diffrax(
     def run(setting: Setting, rtol: float) -> Run:
         def integrate(share: float, counter: Counter | None = None) -> diffrax.Solution:
             numbers = share * setting.case.t1, share * setting.times, rtol, absolute * rtol
-            arguments = map(jnp.asarray, numbers)
-            return jax.block_until_ready(_integrate(method, setting.problem, *arguments, counter))
+            solution = _integrate(
+                method, setting.problem, *map(jnp.asarray, numbers), setting.patience, counter
+            )
+            return jax.block_until_ready(solution)
 
         integrate(WARMING)
         began = time.perf_counter()

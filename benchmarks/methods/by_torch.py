@@ -8,7 +8,6 @@ from .method import DECADES, WARMING, Method, Run, RunFailedError
 from .setting import Setting
 
 NEEDS = ("torch", "torchdiffeq")  # imported where they are used: that takes seconds
-_MOST = 300_000  # gradients
 
 
 def _run(setting: Setting, rtol: float) -> Run:
@@ -25,8 +24,8 @@ def _run(setting: Setting, rtol: float) -> Run:
     def slope(t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         nonlocal count
         count += 1
-        if count > _MOST:
-            raise RunFailedError(f"it took more than {_MOST:,} gradients")
+        if count > setting.patience:
+            raise RunFailedError(f"it took more than {setting.patience:,} gradients")
         return -copy.gradient(y)
 
     def integrate(share: float) -> torch.Tensor:

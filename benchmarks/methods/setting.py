@@ -50,6 +50,16 @@ class Setting:
         """Lambda, the integral of the sharpness over the run, by trapezia."""
         return float(np.trapezoid(self.sharpness, self.times))
 
+    @property
+    def patience(self) -> int:
+        """Steps or gradients after which a run is hopeless; an explicit one takes 2 Lambda or so.
+
+        At a loose tolerance a method that does not bound the whole error may never end.
+        """
+        if np.isnan(self.stiffness):  # the sharpness is not known
+            return 10_000_000
+        return int(20 * self.stiffness) + 20_000
+
     def error(self, states: np.ndarray) -> Error:
         """The error of states at `times`."""
         return error(states[1:], self.exact[1:], self.exact[0])
