@@ -69,8 +69,9 @@ def by_diffrax(
     def run(setting: Setting, rtol: float) -> Run:
         def integrate(share: float, counter: Counter | None = None) -> diffrax.Solution:
             numbers = share * setting.case.t1, share * setting.times, rtol, absolute * rtol
+            most = setting.patience // 6  # steps, of about so many gradients
             solution = _integrate(
-                method, setting.problem, *map(jnp.asarray, numbers), setting.patience, counter
+                method, setting.problem, *map(jnp.asarray, numbers), most, counter
             )
             return jax.block_until_ready(solution)
 

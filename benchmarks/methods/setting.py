@@ -52,7 +52,7 @@ class Setting:
 
     @property
     def patience(self) -> int:
-        """Steps or gradients after which a run is hopeless; an explicit one takes 2 Lambda or so.
+        """Gradients after which a run is hopeless; an explicit method takes 2 Lambda or so.
 
         At a loose tolerance a method that does not bound the whole error may never end.
         """
